@@ -1,0 +1,64 @@
+"""Fixtures that every test may use: a real PostgreSQL with an empty database a test, and a real Redis."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from embedded import EmbeddedPostgres, EmbeddedRedis, postgres, redis_server
+from psycopg import sql
+from pytest_trio.enable_trio_mode import *  # noqa: F403 - the switch is made to be imported so
+
+RECORDINGS = Path(__file__).parent.parent.parent / "shared" / "recordings"
+SETTINGS_VARIABLES = ("DATABASE_URL", "REDIS_", "USE_REDIS", "PAIRS", "BOOK_", "KRAKEN_", "FLUSH_", "SPOOL_", "LOG_")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable of the developer's shell and no `.env` reaches a test."""
+    for name in os.environ:
+        if name.startswith(SETTINGS_VARIABLES):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[EmbeddedPostgres]:
+    """One PostgreSQL for the whole run; durability is off, since a test that needs a crash makes its own server."""
+    directory = Path(tempfile.mkdtemp(prefix="collector-tests-"))
+    try:
+        with postgres(directory / "data", fsync="off", max_connections="50") as server:
+            yield server
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def database_url(postgres_server: EmbeddedPostgres, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of a new, empty database."""
+    name = f"test_{abs(hash(request.node.nodeid)):x}"
+    drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+    with psycopg.connect(postgres_server.url(), autocommit=True) as connection:
+        connection.execute(drop)
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+    yield postgres_server.url(name)
+    with psycopg.connect(postgres_server.url(), autocommit=True) as connection:
+        connection.execute(drop)
+
+
+@pytest.fixture(scope="session")
+def redis_service() -> Iterator[EmbeddedRedis]:
+    """One Redis for the whole run."""
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def recordings() -> Path:
+    """The folder of real Kraken recordings, which lies beside the project and never in it."""
+    if not RECORDINGS.is_dir():
+        pytest.skip(f"no recordings of real Kraken traffic at {RECORDINGS}")
+    return RECORDINGS
