@@ -9,8 +9,29 @@ class MalformedMessage(ValueError):  # noqa: N818 - named by what happened, as t
     """A frame that breaks the protocol. Recovered in the book task: counted, kept as a sample, its pair resynced."""
 
 
+class BookDesync(Exception):  # noqa: N818 - named by what happened, as the field does
+    """A book that is not Kraken's any more. Recovered in the book task: its run ends, the pair is resynced."""
+
+
 class FeedError(Exception):
-    """The connection to Kraken is of no more use. Recovered in the socket task: it reconnects with backoff."""
+    """The connection to Kraken is of no more use. Recovered in the socket task: it reconnects with backoff.
+
+    Attributes:
+        reason: one word for coverage and logs, such as `closed_1012`.
+        detail: what a person wants to know beside it.
+        pause: seconds to stay away at least, where the server asked for more than the usual backoff.
+
+    """
+
+    def __init__(self, reason: str, detail: str = "", *, pause: float = 0.0) -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+        self.pause = pause
+
+
+class RestError(Exception):
+    """Kraken's REST interface gave no usable answer. Recovered by the caller: it tries again later."""
 
 
 class StorageUnavailable(Exception):  # noqa: N818 - named by what happened, as the field does
@@ -19,3 +40,14 @@ class StorageUnavailable(Exception):  # noqa: N818 - named by what happened, as 
 
 class UnusableDatabase(Exception):  # noqa: N818 - named by what happened, as the field does
     """A database that this collector must not write to as it is. Nobody recovers: exit status 2, with what to do."""
+
+
+class UnusableSpool(Exception):  # noqa: N818 - named by what happened, as the field does
+    """A spool folder that cannot be used. Nobody recovers: exit status 2, with what to do."""
+
+
+def first_of(error: BaseException) -> BaseException:
+    """The first exception of a group, however deep; an exception that is no group is itself the first."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
