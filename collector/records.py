@@ -41,7 +41,7 @@ class BookRow(msgspec.Struct, frozen=True, gc=False):
     evicted: bytes | None
 
 
-class Coverage(msgspec.Struct, frozen=True, gc=False):
+class Coverage(msgspec.Struct, frozen=True, gc=False, tag="coverage"):
     """The state of one unbroken run of verified data: a row of kraken_coverage, absolute, so that the last one wins.
 
     `updates` counts Kraken's updates in a book run, and trades received in a trade run; `rows` counts what the run
@@ -59,7 +59,7 @@ class Coverage(msgspec.Struct, frozen=True, gc=False):
     end_reason: str | None = None
 
 
-class Interrupted(msgspec.Struct, frozen=True, gc=False):
+class Interrupted(msgspec.Struct, frozen=True, gc=False, tag="interrupted"):
     """Every run of this spool that is still open ended where its last row is: its process or its tasks are gone."""
 
     reason: str

@@ -1,0 +1,59 @@
+"""What the socket task tells the book task, in the order in which it happened, and what the book task asks back.
+
+Connections, answers and closes travel in band with the market's messages, so that the book task can miss none and
+always knows to which subscription a snapshot belongs.
+"""
+
+from typing import TypeAlias
+
+import msgspec
+from trio_util import RepeatedEvent
+
+from collector.kraken.messages import BookMessage, Heartbeat, Malformed, TradeMessage
+from collector.kraken.requests import Channel
+
+
+class Connected(msgspec.Struct, frozen=True, gc=False):
+    """A new connection, by its number within this process; nothing is subscribed on it yet."""
+
+    connection: int
+
+
+class Subscribed(msgspec.Struct, frozen=True, gc=False):
+    """A pair's subscription was acknowledged, at the server's `time` where it told one; a snapshot follows."""
+
+    channel: Channel
+    pair: str
+    time: str | None
+
+
+class Disconnected(msgspec.Struct, frozen=True, gc=False):
+    """The connection is gone; `last_frame_at` is the monotonic time (seconds) when it was last known to be alive."""
+
+    reason: str
+    last_frame_at: float
+
+
+FeedEvent: TypeAlias = Connected | Subscribed | Disconnected | BookMessage | TradeMessage | Heartbeat | Malformed
+
+
+class ResyncRequests:
+    """The books that need a new snapshot: the book task adds them, the socket task takes them. Adding never waits."""
+
+    def __init__(self) -> None:
+        self._wanted: set[tuple[int, str]] = set()
+        self._added = RepeatedEvent()
+
+    def add(self, connection: int, pair: str) -> None:
+        """Ask for a new snapshot of a pair on the connection where its book went wrong."""
+        self._wanted.add((connection, pair))
+        self._added.set()
+
+    async def next_pair(self, connection: int) -> str:
+        """Wait for the next pair to resync on a connection; what was asked of an earlier one is dropped."""
+        while True:
+            while self._wanted:
+                wanted_on, pair = self._wanted.pop()
+                if wanted_on == connection:
+                    return pair
+            await self._added.wait()

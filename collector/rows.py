@@ -1,0 +1,243 @@
+"""The rows of one pair: what its book and its trades become, with the coverage that they prove.
+
+Pure: no clock, no I/O; monotonic times are passed in as seconds. A run is one unbroken stretch of verified data of
+one channel. Within a book run `seq` counts its rows from 0 without holes.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+
+from collector.errors import BookDesync
+from collector.kraken.messages import BookMessage
+from collector.kraken.orderbook import Evicted, Level, OrderBook
+from collector.kraken.requests import Channel
+from collector.kraken.times import format_time, read_time
+from collector.records import BookRow, Coverage, Record, Trade
+
+# Updates after which the collector writes a checkpoint of its own, so that no reader has to apply more than these.
+CHECKPOINT_UPDATES = 10_000
+_DATE_WIDTH = len("2026-08-24")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class ChainNumbers:
+    """Gives each run its number: the clock in microseconds, pushed above any number given before.
+
+    The numbers of a spool only ever increase, also when the wall clock steps back: `last` is the highest that the
+    spool has seen.
+    """
+
+    def __init__(self, now: Callable[[], datetime], last: int) -> None:
+        self._now = now
+        self._last = last
+
+    def next(self) -> int:
+        """A number for a new run."""
+        microseconds = (self._now() - _EPOCH) // timedelta(microseconds=1)
+        self._last = max(microseconds, self._last + 1)
+        return self._last
+
+
+class Run:
+    """One unbroken run of a pair's channel.
+
+    Its times are Kraken's: `last_at` is the last timestamp seen, and `coverage` adds the monotonic time since, for
+    as long as the connection was known to be alive.
+    """
+
+    def __init__(self, pair: str, channel: Channel, chain: int, started_at: str, now: float) -> None:
+        self.pair = pair
+        self.channel = channel
+        self.chain = chain
+        self.started_at = started_at
+        self.updates = 0
+        self.rows = 0
+        self._last_at = started_at
+        self._last_seen = now
+
+    def see(self, timestamp: str, now: float) -> None:
+        """Note a timestamp of Kraken's that arrived now."""
+        self._last_at = max(self._last_at, timestamp)
+        self._last_seen = now
+
+    def coverage(self, alive_at: float, end_reason: str | None = None) -> Coverage:
+        """The run as it stands; `alive_at` is when its connection was last known to be alive."""
+        silence = alive_at - self._last_seen
+        last_at = self._last_at
+        if silence > 0:
+            last_at = format_time(read_time(last_at) + timedelta(seconds=silence))
+        return Coverage(
+            self.pair,
+            self.channel,
+            self.chain,
+            self.started_at,
+            last_at,
+            self.updates,
+            self.rows,
+            None if end_reason is None else last_at,
+            end_reason,
+        )
+
+
+class BookRows:
+    """A pair's book, verified message by message and turned into rows.
+
+    `subscribed` opens it for the snapshot that follows that answer; until then, and from a desync on, every message
+    is ignored, since it belongs to a book that is not held any more.
+    """
+
+    def __init__(self, pair: str, depth: int, checkpoint_interval: float, numbers: ChainNumbers) -> None:
+        self.book = OrderBook(depth)
+        self.run: Run | None = None
+        self._pair = pair
+        self._interval = timedelta(seconds=checkpoint_interval)
+        self._numbers = numbers
+        self._expects_snapshot = False
+        # A snapshot without a time waits for the first update, to take its time.
+        self._undated: tuple[BookMessage, Evicted] | None = None
+        self._last_time = ""
+        self._checkpoint_at = ""
+        self._updates_since_checkpoint = 0
+
+    def subscribed(self) -> None:
+        """The pair's subscription was acknowledged: its snapshot comes next."""
+        self._expects_snapshot = True
+
+    def end(self, reason: str, alive_at: float) -> list[Coverage]:
+        """Hold no book any more; the run that ends by this, if there is one."""
+        ended = [] if self.run is None else [self.run.coverage(alive_at, reason)]
+        self.run = None
+        self._undated = None
+        self._expects_snapshot = False
+        return ended
+
+    def take(self, message: BookMessage, now: float, rows: list[Record]) -> None:
+        """Apply a message that arrived now, and add the rows that it makes to `rows`: none while no book is held.
+
+        Raises:
+            BookDesync: the book is not what Kraken says it is. No row of this message exists (one that came due
+                before it may have been added, and is good); call `end`.
+
+        """
+        if message.type == "snapshot":
+            self._take_snapshot(message, now, rows)
+        elif self.run is not None or self._undated is not None:
+            if message.timestamp is None:
+                raise BookDesync("update_without_time")
+            if self._undated is not None:
+                rows.append(self._start(*self._undated, message.timestamp, now))
+                self._undated = None
+            if self.run is not None:
+                self._take_update(self.run, message, message.timestamp, now, rows)
+
+    def _take_snapshot(self, message: BookMessage, now: float, rows: list[Record]) -> None:
+        if self.run is not None or self._undated is not None:
+            raise BookDesync("unasked_snapshot")  # what came between the two books is not known
+        if not self._expects_snapshot:
+            return
+        self._expects_snapshot = False
+        evicted = self.book.replace(message.bids, message.asks)
+        self._verify(message)
+        if message.timestamp is None:
+            self._undated = (message, evicted)
+        else:
+            rows.append(self._start(message, evicted, message.timestamp, now))
+
+    def _start(self, snapshot: BookMessage, evicted: Evicted, timestamp: str, now: float) -> BookRow:
+        self.run = run = Run(self._pair, "book", self._numbers.next(), timestamp, now)
+        self._last_time = timestamp
+        self._expect_checkpoint(timestamp)
+        return _row(run, timestamp, snapshot, evicted)
+
+    def _take_update(self, run: Run, message: BookMessage, timestamp: str, now: float, rows: list[Record]) -> None:
+        day = timestamp[:_DATE_WIDTH]
+        if day > self._last_time[:_DATE_WIDTH]:
+            # Each day stands alone, so that whole days can be dropped: the book as it entered this one.
+            rows.append(self._checkpoint(run, f"{day}T00:00:00.000000Z"))
+        evicted = self.book.apply(message.bids, message.asks)
+        self._verify(message)
+        run.see(timestamp, now)
+        run.updates += 1
+        self._last_time = timestamp
+        self._updates_since_checkpoint += 1
+        rows.append(_row(run, timestamp, message, evicted))
+        if self._updates_since_checkpoint >= CHECKPOINT_UPDATES or timestamp >= self._checkpoint_at:
+            rows.append(self._checkpoint(run, timestamp))
+
+    def _verify(self, message: BookMessage) -> None:
+        """Hold the book against the message that it has just taken."""
+        if self.book.checksum() != message.checksum:
+            raise BookDesync("checksum")
+        if self.book.is_crossed():
+            raise BookDesync("crossed")
+
+    def _checkpoint(self, run: Run, timestamp: str) -> BookRow:
+        """The book as held, as a snapshot row of the collector's own."""
+        self._expect_checkpoint(timestamp)
+        depth = self.book.depth
+        held = BookMessage(
+            self._pair,
+            "snapshot",
+            self.book.bids.best(depth),
+            self.book.asks.best(depth),
+            self.book.checksum(),
+            timestamp,
+        )
+        return _row(run, timestamp, held, ([], []))
+
+    def _expect_checkpoint(self, timestamp: str) -> None:
+        self._updates_since_checkpoint = 0
+        self._checkpoint_at = format_time(read_time(timestamp) + self._interval)
+
+
+def _row(run: Run, timestamp: str, message: BookMessage, evicted: Evicted) -> BookRow:
+    """The next row of a book run."""
+    seq = run.rows
+    run.rows += 1
+    return BookRow(
+        timestamp,
+        run.pair,
+        levels_json(message.bids),
+        levels_json(message.asks),
+        message.type,
+        message.checksum,
+        run.chain,
+        seq,
+        _evicted_json(evicted) if evicted[0] or evicted[1] else None,
+    )
+
+
+class TradeRows:
+    """The run of a pair's trades: open from its subscription's answer to the end of the connection."""
+
+    def __init__(self, pair: str, numbers: ChainNumbers) -> None:
+        self.run: Run | None = None
+        self._pair = pair
+        self._numbers = numbers
+
+    def subscribed(self, time: str, now: float) -> None:
+        """The pair's subscription was acknowledged at Kraken's `time`."""
+        self.run = Run(self._pair, "trade", self._numbers.next(), time, now)
+
+    def end(self, reason: str, alive_at: float) -> list[Coverage]:
+        """The run that ends by this, if there is one."""
+        ended = [] if self.run is None else [self.run.coverage(alive_at, reason)]
+        self.run = None
+        return ended
+
+    def take(self, trade: Trade, now: float) -> None:
+        """Note a trade that arrived now. Those of a snapshot may be older than the run; they count all the same."""
+        if self.run is not None:
+            self.run.see(trade.event_time, now)
+            self.run.updates += 1
+            self.run.rows += 1
+
+
+def levels_json(levels: Iterable[Level]) -> bytes:
+    """Levels as a JSON array of `[price, size]`, with the digits as sent."""
+    return b"[" + b",".join([b"[%b,%b]" % (level.price, level.size) for level in levels]) + b"]"
+
+
+def _evicted_json(evicted: Evicted) -> bytes:
+    bids, asks = evicted
+    return b'{"bids":[%b],"asks":[%b]}' % (b",".join(bids), b",".join(asks))
