@@ -1,0 +1,124 @@
+"""The format of a spool segment: what is appended to it, and what can be read back of one that was cut short.
+
+Pure. A segment is a sequence of blocks, each a head (kind, length, CRC-32 of the payload) and a payload. The first
+is a header that says whose segment it is. What one append brought is at most three blocks in this order: book rows,
+trades, coverage; coverage comes last, so that a segment cut anywhere never claims more than it holds. Rows are lines
+as COPY takes them, so that shipping passes them on as they are.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from uuid import UUID
+
+import msgspec
+
+from collector.records import BookRow, Coverage, Interrupted, Record, Trade
+from collector.storage.copy_text import book_line, trade_line
+
+_HEAD = struct.Struct(">cII")
+_HEADER, _BOOK, _TRADES, _COVERAGE = b"H", b"B", b"T", b"C"
+
+
+class Header(msgspec.Struct, frozen=True):
+    """Whose segment it is.
+
+    Attributes:
+        spool: the spool that numbered it.
+        number: its number in that spool.
+        database: the database that it belongs to, None when none had been met yet.
+        chain: the highest chain number that the spool had seen before it.
+
+    """
+
+    spool: UUID
+    number: int
+    database: UUID | None
+    chain: int
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """What a segment holds: COPY text by the block, and coverage in order.
+
+    `torn` counts the bytes at its end that are not as they were written, as after a power cut.
+    """
+
+    header: Header
+    book: list[bytes]
+    trades: list[bytes]
+    coverage: list[Coverage | Interrupted]
+    torn: int
+
+
+_coverage_decoder = msgspec.json.Decoder(list[Coverage | Interrupted])
+
+
+def _block(kind: bytes, payload: bytes) -> bytes:
+    return _HEAD.pack(kind, len(payload), zlib.crc32(payload)) + payload
+
+
+def encode_header(header: Header) -> bytes:
+    """The beginning of a segment."""
+    return _block(_HEADER, msgspec.json.encode(header))
+
+
+def encode_records(records: Sequence[Record]) -> bytes:
+    """What one append adds to a segment."""
+    book: list[bytes] = []
+    trades: list[bytes] = []
+    coverage: list[Coverage | Interrupted] = []
+    for record in records:
+        match record:
+            case BookRow():
+                book.append(book_line(record))
+            case Trade():
+                trades.append(trade_line(record))
+            case _:
+                coverage.append(record)
+    blocks = b""
+    if book:
+        blocks += _block(_BOOK, b"".join(book))
+    if trades:
+        blocks += _block(_TRADES, b"".join(trades))
+    if coverage:
+        blocks += _block(_COVERAGE, msgspec.json.encode(coverage))
+    return blocks
+
+
+def read_segment(data: bytes) -> Segment | None:
+    """Everything up to the first byte that is not as it was written; None where not even the header can be read."""
+    blocks = _blocks(data)
+    header = next((_decode_header(payload) for kind, payload in blocks if kind == _HEADER), None)
+    if header is None:
+        return None
+    book: list[bytes] = []
+    trades: list[bytes] = []
+    coverage: list[Coverage | Interrupted] = []
+    for kind, payload in blocks:
+        if kind == _BOOK:
+            book.append(payload)
+        elif kind == _TRADES:
+            trades.append(payload)
+        elif kind == _COVERAGE:
+            coverage.extend(_coverage_decoder.decode(payload))
+    whole = sum(_HEAD.size + len(payload) for _, payload in _blocks(data))
+    return Segment(header, book, trades, coverage, len(data) - whole)
+
+
+def _decode_header(payload: bytes) -> Header | None:
+    try:
+        return msgspec.json.decode(payload, type=Header)
+    except msgspec.DecodeError:
+        return None
+
+
+def _blocks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The whole blocks at the beginning of `data`: kind and payload."""
+    position = 0
+    while len(data) - position >= _HEAD.size:
+        kind, length, checksum = _HEAD.unpack_from(data, position)
+        payload = data[position + _HEAD.size : position + _HEAD.size + length]
+        if len(payload) != length or zlib.crc32(payload) != checksum:
+            return
+        yield kind, payload
+        position += _HEAD.size + length

@@ -1,0 +1,232 @@
+"""The spool: numbered segments in a folder, the only road to the database.
+
+Whatever is appended is in a file before `append` returns, so that it survives the end of this process by any means;
+a segment is fsynced when it is sealed, so that it survives a power cut too. Nothing is deleted before the database
+has it.
+
+The highest segment in the folder is always the one being written: a new one is made before the old one can be
+shipped and deleted. So the numbering goes on where it was however the process ended, without a file of its own.
+"""
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Self
+from uuid import UUID, uuid4
+
+import structlog
+
+from collector.errors import UnusableSpool
+from collector.records import BookRow, Coverage, Record, Trade
+from collector.storage.segments import Header, Segment, encode_header, encode_records, read_segment
+
+_SUFFIX = ".segment"
+_NUMBER_WIDTH = 20  # digits: names sort as their numbers do
+_LOCK = "lock"
+
+log = structlog.get_logger()
+
+
+class Spool:
+    """A folder of segments, held by one process at a time.
+
+    Attributes:
+        database: the database that new segments belong to, None until one was met.
+        last_chain: the highest chain number that the spool has seen.
+        sealed: the segments that wait to be shipped, in order: number and rows (0 for an earlier process's).
+        open_bytes: bytes in the segment being written, beside its header.
+        open_rows: trades and book rows in it.
+        rows: trades and book rows that were appended since the folder was taken.
+
+    """
+
+    def __init__(self, directory: Path, lock: int) -> None:
+        self.directory = directory
+        self.database: UUID | None = None
+        self.last_chain = 0
+        self.sealed: dict[int, int] = {}
+        self.open_bytes = 0
+        self.open_rows = 0
+        self.rows = 0
+        self._identity = uuid4()
+        self._lock = lock
+        self._number = 0
+        self._file = -1
+        self._unwritten: list[Record] = []
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Take the folder, made where it is missing, with all that an earlier process left in it.
+
+        Raises:
+            UnusableSpool: another process holds it, or it cannot be written to.
+
+        """
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            spool = cls(directory, _lock(directory))
+            spool._recover()
+            spool._begin_segment()
+        except OSError as error:
+            raise UnusableSpool(f"SPOOL_DIR {directory}: {error.strerror}; it takes a folder to write to") from error
+        return spool
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows of this process that are appended and not shipped."""
+        return self.open_rows + sum(self.sealed.values())
+
+    def close(self) -> None:
+        """Let go of the folder; what is in it waits for the next process."""
+        os.close(self._file)
+        os.close(self._lock)
+
+    def append(self, records: list[Record]) -> None:
+        """Write records to the open segment, all or none.
+
+        Raises:
+            OSError: they could not be written; they are kept, and written first by the next call.
+
+        """
+        self._unwritten += records
+        if not self._unwritten:
+            return
+        self._write(encode_records(self._unwritten))
+        rows = sum(isinstance(record, BookRow | Trade) for record in self._unwritten)
+        self.rows += rows
+        self.open_rows += rows
+        self.last_chain = max([self.last_chain, *_chains(self._unwritten)])
+        self._unwritten = []
+
+    def seal(self) -> int | None:
+        """Go on in a new segment; return the old one's file for `sync`, None where there is nothing in it yet."""
+        if not self.open_bytes:
+            return None
+        number, file, rows = self._number, self._file, self.open_rows
+        self._begin_segment()
+        self.sealed[number] = rows
+        return file
+
+    @staticmethod
+    def sync(file: int) -> None:
+        """Make a sealed segment outlast a power cut. Blocks for the disk: for a worker thread."""
+        os.fsync(file)
+        os.close(file)
+
+    def read(self, number: int) -> Segment | None:
+        """Read a sealed segment; None where there is none to ship, since it is shipped already or damaged throughout.
+
+        A damaged one is moved aside, so that it holds up nothing.
+        """
+        path = self._path(number)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:  # by a call that was given up, and finished all the same
+            return None
+        segment = read_segment(data)
+        if segment is None and data:  # an empty one was made just when the power went
+            target = self._aside(number, "damaged")
+            log.error("segment_damaged", segment=number, bytes=len(data), moved_to=str(target))
+        elif segment is not None and segment.torn:
+            log.error("segment_torn", segment=number, bytes_lost=segment.torn)
+        return segment
+
+    def set_apart(self, number: int, database: UUID) -> None:
+        """Move a segment that belongs to another database into a folder named by it, which is a spool of its own.
+
+        This spool goes on under a new identity (see `belongs_to`).
+        """
+        self._identity = uuid4()
+        target = self._aside(number, f"of-database-{database}")
+        log.error(
+            "segment_of_another_database",
+            segment=number,
+            moved_to=str(target),
+            what_to_do="run the collector with that database's DATABASE_URL and this folder as SPOOL_DIR to ship it",
+        )
+
+    def delete(self, number: int) -> None:
+        """Remove the file of a segment that the database has."""
+        self._path(number).unlink(missing_ok=True)
+
+    def belongs_to(self, database: UUID) -> bool:
+        """Note the database that segments belong to from now on; return whether it is another one than before.
+
+        What follows is then a new spool: the other database's segments keep their identity, under which they can
+        still be shipped to where they belong, and neither ever takes a number of the one for one of the other.
+        """
+        changed = self.database not in (None, database)
+        self.database = database
+        if changed:
+            self._identity = uuid4()
+            file = self.seal()
+            if file is not None:
+                self.sync(file)
+        return changed
+
+    def _aside(self, number: int, folder: str) -> Path:
+        target = self.directory / folder
+        target.mkdir(exist_ok=True)
+        self._path(number).rename(target / self._path(number).name)
+        return target
+
+    def _recover(self) -> None:
+        """Take over the segments in the folder."""
+        numbers = sorted(int(path.stem) for path in self.directory.glob(f"*{_SUFFIX}") if path.stem.isdecimal())
+        self.sealed = dict.fromkeys(numbers, 0)
+        self._number = numbers[-1] if numbers else 0
+        for number in reversed(numbers):  # of the last, the header may not have reached the disk before a power cut
+            segment = read_segment(self._path(number).read_bytes())
+            if segment is not None:
+                self._identity = segment.header.spool
+                self.last_chain = max([segment.header.chain, *_chains(segment.coverage)])
+                return
+
+    def _begin_segment(self) -> None:
+        number = self._number + 1
+        path = self._path(number)
+        file = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o644)
+        try:
+            os.write(file, encode_header(Header(self._identity, number, self.database, self.last_chain)))
+        except OSError:
+            os.close(file)
+            path.unlink()
+            raise
+        self._number, self._file = number, file
+        self.open_bytes = self.open_rows = 0
+
+    def _write(self, data: bytes) -> None:
+        end = os.lseek(self._file, 0, os.SEEK_CUR)
+        try:
+            if os.write(self._file, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301 - undone below like any other
+        except OSError:
+            os.ftruncate(self._file, end)
+            os.lseek(self._file, end, os.SEEK_SET)
+            raise
+        self.open_bytes += len(data)
+
+    def _path(self, number: int) -> Path:
+        return self.directory / f"{number:0{_NUMBER_WIDTH}d}{_SUFFIX}"
+
+
+def _chains(records: Iterable[Record]) -> list[int]:
+    return [record.chain for record in records if isinstance(record, Coverage)]
+
+
+def _lock(directory: Path) -> int:
+    """Hold the folder until this process ends, however it ends."""
+    file = os.open(directory / _LOCK, os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(file, 20).decode(errors="replace").strip()
+        os.close(file)
+        raise UnusableSpool(
+            f"SPOOL_DIR {directory} is in use by process {owner}; give each collector a folder of its own"
+        ) from None
+    os.ftruncate(file, 0)
+    os.write(file, str(os.getpid()).encode())
+    return file
