@@ -1,0 +1,106 @@
+"""The group: a nursery supervises a socket task, a book task and a flush task, linked by memory channels.
+
+When one of them crashes, the nursery cancels the others and the whole group is started again. The channel of events
+dies with the group, and so do the books; the channel of records and the spool outlive it, so that nothing that was
+received is lost.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import ParamSpec
+
+import trio
+from trio_util import move_on_when
+
+from collector.books import Books
+from collector.feed import FeedEvent, ResyncRequests
+from collector.records import Record
+from collector.rows import ChainNumbers
+from collector.settings import Settings
+from collector.statistics import Statistics
+from collector.storage.spool import Spool
+from collector.supervisor import restarting, stop_on_signal
+from collector.tasks.book import keep_books
+from collector.tasks.flush import flush
+from collector.tasks.partitions import keep_partitions_ahead
+from collector.tasks.publish import PublishQueue, publish
+from collector.tasks.socket import Attempts, run_socket
+
+# Events between socket and book: what arrives while the book task works through a batch. Kraken's own client queues
+# 8,192 messages here; bursts of 5,000 are to be expected.
+EVENTS = 8192
+# Batches between book and flush: the flush task only ever appends to a file, so that a few are enough.
+RECORD_BATCHES = 64
+
+Arguments = ParamSpec("Arguments")
+
+
+def utc_now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+@dataclass
+class Collector:
+    """What the group works with, and what of it outlives a crash."""
+
+    settings: Settings
+    spool: Spool
+    statistics: Statistics = field(default_factory=Statistics)
+    stop: trio.Event = field(default_factory=trio.Event)
+
+    def __post_init__(self) -> None:
+        self._attempts = Attempts()
+        self._numbers = ChainNumbers(utc_now, self.spool.last_chain)
+        self._publishing = PublishQueue(self.statistics)
+        self._records, self._stored = trio.open_memory_channel[list[Record]](RECORD_BATCHES)
+        self._interruption = "process_ended"
+
+    async def run(self) -> None:
+        """Collect until `stop`, then drain; side tasks restart alone, since none of them may cost coverage."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stop_on_signal, self.stop, nursery.cancel_scope)
+            nursery.start_soon(restarting, "partitions", lambda: keep_partitions_ahead(self.settings))
+            if self.settings.use_redis:
+                nursery.start_soon(
+                    restarting, "publish", lambda: publish(self.settings, self._publishing, self.statistics)
+                )
+            await restarting("group", self._run_group)
+            nursery.cancel_scope.cancel()
+
+    async def _run_group(self) -> None:
+        """Socket, book and flush, linked by channels; a crash in one ends all three."""
+        if self.stop.is_set():  # it crashed while it drained: what it had is in the channel and in the spool
+            await self._records.aclose()
+            await flush(self.settings, self._stored, self.spool, self.statistics)
+            return
+        events, feed = trio.open_memory_channel[FeedEvent](EVENTS)
+        resyncs = ResyncRequests()
+        books = Books(self.settings, resyncs, self._numbers, self.statistics, utc_now)
+        interruption, self._interruption = self._interruption, "crash"
+        async with trio.open_nursery() as group:
+            group.start_soon(_then_close, events, self._run_socket, events, resyncs)
+            group.start_soon(
+                _then_close, self._records, keep_books, books, feed, self._records, self._offer, interruption
+            )
+            group.start_soon(flush, self.settings, self._stored, self.spool, self.statistics)
+
+    async def _run_socket(self, events: trio.MemorySendChannel[FeedEvent], resyncs: ResyncRequests) -> None:
+        async with move_on_when(self.stop.wait):
+            await run_socket(self.settings, events, resyncs, self._attempts, self.statistics)
+
+    def _offer(self, records: list[Record]) -> None:
+        if self.settings.use_redis:
+            self._publishing.offer(records)
+
+
+async def _then_close(
+    channel: trio.abc.SendChannel[FeedEvent] | trio.abc.SendChannel[list[Record]],
+    task: Callable[Arguments, Awaitable[None]],
+    *arguments: Arguments.args,
+    **keywords: Arguments.kwargs,
+) -> None:
+    """Close a task's channel when it ended well. After a crash it stays open: that is not the end of the data."""
+    await task(*arguments, **keywords)
+    await channel.aclose()

@@ -1,0 +1,36 @@
+"""The live line: what a person who started the collector wants to see of it."""
+
+import sys
+
+from trio_util import periodic
+
+from collector.statistics import PairStatistics, Statistics
+from collector.storage.spool import Spool
+
+TERMINAL_INTERVAL = 1.0  # seconds; one line that is written over
+PLAIN_INTERVAL = 5.0  # seconds; a line each, for a file or a pipe
+CLEAR_LINE = "\r\x1b[K"
+
+
+async def show_live(statistics: Statistics, spool: Spool) -> None:
+    """Write the live line to standard output, for ever; the pairs take turns."""
+    terminal = sys.stdout.isatty()
+    turn, rows_before = 0, statistics.rows
+    async for _, elapsed in periodic(TERMINAL_INTERVAL if terminal else PLAIN_INTERVAL):
+        rate = (statistics.rows - rows_before) / elapsed if elapsed else 0.0
+        rows_before = statistics.rows
+        pairs = sorted(statistics.pairs)
+        line = live_line(statistics, spool.waiting_rows, pairs[turn % len(pairs)] if pairs else "no pair", rate)
+        turn += 1
+        sys.stdout.write(CLEAR_LINE + line if terminal else line + "\n")
+        sys.stdout.flush()
+
+
+def live_line(statistics: Statistics, waiting_rows: int, pair: str, rate: float) -> str:
+    """What is known of a pair, and how the collector does."""
+    state = statistics.pairs.get(pair, PairStatistics())
+    bid, ask, trade = ((digits or b"-").decode() for digits in (state.best_bid, state.best_ask, state.last_trade))
+    return (
+        f"{pair}  bid {bid}  ask {ask}  last trade {trade}  |  {rate:,.0f} rows/s  {waiting_rows:,} waiting"
+        f"  {statistics.desyncs['checksum']} checksum failures"
+    )

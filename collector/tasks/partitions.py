@@ -1,0 +1,37 @@
+"""Makes the days of the order book ahead of time, so that midnight finds its partition there.
+
+It has a connection of its own: making a day waits for a lock where a long reader holds it, and the flush task's
+connection must not.
+"""
+
+from datetime import UTC, datetime
+
+import structlog
+import trio
+
+from collector.errors import StorageUnavailable
+from collector.settings import Settings
+from collector.storage.partitions import ensure_ahead
+from collector.tasks.database import call, open_connection
+
+INTERVAL = 3600.0  # seconds; each day is tried for many times before it comes
+DAYS_AHEAD = 2
+
+log = structlog.get_logger()
+
+
+async def keep_partitions_ahead(settings: Settings) -> None:
+    """Make the coming days' partitions, for ever; the flush task makes today's whenever it connects."""
+    while True:
+        await trio.sleep(INTERVAL)
+        try:
+            connection = await open_connection(settings.database_url.get_secret_value(), "collector: partitions")
+            try:
+                made = await call(connection, ensure_ahead, datetime.now(UTC).date(), DAYS_AHEAD)
+            finally:
+                connection.close()
+        except StorageUnavailable as error:
+            log.info("partitions_later", error=str(error), retry_in=INTERVAL)
+        else:
+            for day in made:
+                log.info("partition_made", day=day.isoformat())
