@@ -25,7 +25,7 @@ from collector.storage.identity import claim_database
 from collector.storage.migrations import migrate
 from collector.storage.partitions import ensure_ahead
 from collector.storage.spool import Spool
-from collector.tasks.database import call, call_within, open_connection
+from collector.tasks.database import Session, open_session
 
 SEGMENT_BYTES = 8 * 2**20  # a segment is sealed at this size too: checkpoints of many pairs are few rows, but large
 MIGRATE_TIMEOUT = 600.0  # seconds; adopting a large table reads it once, and meanwhile the spool takes what comes
@@ -104,33 +104,32 @@ async def _ship_for_ever(settings: Settings, spool: Spool, waiting: AsyncValue, 
         await trio.sleep(delay)
 
 
-async def _ship_while_connected(settings: Settings, spool: Spool, waiting: AsyncValue, statistics: Statistics) -> None:
-    connection = await open_connection(settings.database_url.get_secret_value(), "collector: flush")
-    try:
-        database = await _meet(settings, connection, spool)
+async def _ship_while_connected(
+    settings: Settings, spool: Spool, waiting: AsyncValue[int], statistics: Statistics
+) -> None:
+    async with open_session(settings.database_url.get_secret_value(), "collector: flush") as session:
+        database = await _meet(settings, session, spool)
         while True:
             await waiting.wait_value(lambda segments: segments > 0)
             number = next(iter(spool.sealed))
-            statistics.stored_rows += await call(connection, _ship, spool, number, database)
+            statistics.stored_rows += await session.call(_ship, spool, number, database)
             statistics.shipped_segments += 1
             del spool.sealed[number]
             waiting.value = len(spool.sealed)
-    finally:
-        connection.close()
 
 
-async def _meet(settings: Settings, connection: Connection, spool: Spool) -> UUID:
+async def _meet(settings: Settings, session: Session, spool: Spool) -> UUID:
     """Bring the database's schema up to date and make sure that it is the one that the spool belongs to.
 
     Raises:
         UnusableDatabase: it holds another feed's rows, or tables that cannot be adopted.
 
     """
-    for name in await call_within(MIGRATE_TIMEOUT, connection, migrate):
+    for name in await session.call(migrate, timeout=MIGRATE_TIMEOUT):
         log.info("migrated", migration=name)
-    database = await call(connection, claim_database, settings.origin)
-    await call(connection, ensure_ahead, datetime.now(UTC).date(), 1)
-    await call(connection, shipping.prepare)
+    database = await session.call(claim_database, settings.origin)
+    await session.call(ensure_ahead, datetime.now(UTC).date(), 1)
+    await session.call(shipping.prepare)
     if spool.belongs_to(database):
         raise RuntimeError("DATABASE_URL leads to another database than before: every book begins anew there")
     log.info("storage_ready", database=str(database), segments=len(spool.sealed))

@@ -12,7 +12,7 @@ import trio
 from collector.errors import StorageUnavailable
 from collector.settings import Settings
 from collector.storage.partitions import ensure_ahead
-from collector.tasks.database import call, open_connection
+from collector.tasks.database import open_session
 
 INTERVAL = 3600.0  # seconds; each day is tried for many times before it comes
 DAYS_AHEAD = 2
@@ -25,11 +25,8 @@ async def keep_partitions_ahead(settings: Settings) -> None:
     while True:
         await trio.sleep(INTERVAL)
         try:
-            connection = await open_connection(settings.database_url.get_secret_value(), "collector: partitions")
-            try:
-                made = await call(connection, ensure_ahead, datetime.now(UTC).date(), DAYS_AHEAD)
-            finally:
-                connection.close()
+            async with open_session(settings.database_url.get_secret_value(), "collector: partitions") as session:
+                made = await session.call(ensure_ahead, datetime.now(UTC).date(), DAYS_AHEAD)
         except StorageUnavailable as error:
             log.info("partitions_later", error=str(error), retry_in=INTERVAL)
         else:
