@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -11,6 +12,9 @@ import pytest
 from embedded import EmbeddedPostgres, EmbeddedRedis, postgres, redis_server
 from psycopg import sql
 from pytest_trio.enable_trio_mode import *  # noqa: F403 - the switch is made to be imported so
+
+from collector.storage.database import connect
+from collector.storage.migrations import migrate
 
 RECORDINGS = Path(__file__).parent.parent.parent / "shared" / "recordings"
 SETTINGS_VARIABLES = ("DATABASE_URL", "REDIS_", "USE_REDIS", "PAIRS", "BOOK_", "KRAKEN_", "FLUSH_", "SPOOL_", "LOG_")
@@ -36,17 +40,42 @@ def postgres_server() -> Iterator[EmbeddedPostgres]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+@contextmanager
+def new_database(server: EmbeddedPostgres, name: str, template: str = "template0") -> Iterator[str]:
+    """The address of a new database, a copy of `template`, that exists as long as the block."""
+    drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute(drop)
+        connection.execute(create)
+    yield server.url(name)
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute(drop)
+
+
 @pytest.fixture
 def database_url(postgres_server: EmbeddedPostgres, request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of a new, empty database."""
-    name = f"test_{abs(hash(request.node.nodeid)):x}"
-    drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
-    with psycopg.connect(postgres_server.url(), autocommit=True) as connection:
-        connection.execute(drop)
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
-    yield postgres_server.url(name)
-    with psycopg.connect(postgres_server.url(), autocommit=True) as connection:
-        connection.execute(drop)
+    with new_database(postgres_server, f"test_{abs(hash(request.node.nodeid)):x}") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: EmbeddedPostgres) -> Iterator[str]:
+    """The name of a database with the collector's schema, made once and copied for each test."""
+    with new_database(postgres_server, "migrated") as url:
+        with connect(url, application_name="tests") as connection:
+            migrate(connection)
+        yield "migrated"
+
+
+@pytest.fixture
+def migrated_url(
+    postgres_server: EmbeddedPostgres, migrated_template: str, request: pytest.FixtureRequest
+) -> Iterator[str]:
+    """The address of a new database with the collector's schema and no rows, that no feed has claimed."""
+    with new_database(postgres_server, f"migrated_{abs(hash(request.node.nodeid)):x}", migrated_template) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,9 @@ class Segment(msgspec.Struct, frozen=True):
     torn: int
 
 
+_header_decoder = msgspec.json.Decoder(Header)
 _coverage_decoder = msgspec.json.Decoder(list[Coverage | Interrupted])
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)  # the second is what msgspec raises for what is no UTF-8
 
 
 def _block(kind: bytes, payload: bytes) -> bytes:
@@ -88,37 +90,39 @@ def encode_records(records: Sequence[Record]) -> bytes:
 def read_segment(data: bytes) -> Segment | None:
     """Everything up to the first byte that is not as it was written; None where not even the header can be read."""
     blocks = _blocks(data)
-    header = next((_decode_header(payload) for kind, payload in blocks if kind == _HEADER), None)
-    if header is None:
+    kind, payload, whole = next(blocks, (b"", b"", 0))
+    if kind != _HEADER:
         return None
     book: list[bytes] = []
     trades: list[bytes] = []
     coverage: list[Coverage | Interrupted] = []
-    for kind, payload in blocks:
+    try:
+        header = _header_decoder.decode(payload)
+    except _UNREADABLE:
+        return None
+    for kind, payload, end in blocks:
         if kind == _BOOK:
             book.append(payload)
         elif kind == _TRADES:
             trades.append(payload)
         elif kind == _COVERAGE:
-            coverage.extend(_coverage_decoder.decode(payload))
-    whole = sum(_HEAD.size + len(payload) for _, payload in _blocks(data))
+            try:
+                coverage.extend(_coverage_decoder.decode(payload))
+            except _UNREADABLE:
+                break
+        else:
+            break
+        whole = end
     return Segment(header, book, trades, coverage, len(data) - whole)
 
 
-def _decode_header(payload: bytes) -> Header | None:
-    try:
-        return msgspec.json.decode(payload, type=Header)
-    except msgspec.DecodeError:
-        return None
-
-
-def _blocks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The whole blocks at the beginning of `data`: kind and payload."""
+def _blocks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
+    """The whole blocks at the beginning of `data`: kind, payload, and where in `data` the block ends."""
     position = 0
     while len(data) - position >= _HEAD.size:
         kind, length, checksum = _HEAD.unpack_from(data, position)
         payload = data[position + _HEAD.size : position + _HEAD.size + length]
         if len(payload) != length or zlib.crc32(payload) != checksum:
             return
-        yield kind, payload
         position += _HEAD.size + length
+        yield kind, payload, position

@@ -38,7 +38,7 @@ INSERT INTO kraken_coverage
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (pair, channel, chain) DO UPDATE
 SET last_at = excluded.last_at, updates = excluded.updates, rows = excluded.rows,
-    ended_at = excluded.ended_at, end_reason = excluded.end_reason
+    ended_at = excluded.ended_at, end_reason = excluded.end_reason, spool = excluded.spool
 """
 _INTERRUPT = """
 UPDATE kraken_coverage SET ended_at = last_at, end_reason = %s WHERE spool = %s AND ended_at IS NULL

@@ -67,8 +67,12 @@ class Spool:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             spool = cls(directory, _lock(directory))
-            spool._recover()
-            spool._begin_segment()
+            try:
+                spool._recover()
+                spool._begin_segment()
+            except BaseException:
+                os.close(spool._lock)
+                raise
         except OSError as error:
             raise UnusableSpool(f"SPOOL_DIR {directory}: {error.strerror}; it takes a folder to write to") from error
         return spool
@@ -112,8 +116,10 @@ class Spool:
     @staticmethod
     def sync(file: int) -> None:
         """Make a sealed segment outlast a power cut. Blocks for the disk: for a worker thread."""
-        os.fsync(file)
-        os.close(file)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
 
     def read(self, number: int) -> Segment | None:
         """Read a sealed segment; None where there is none to ship, since it is shipped already or damaged throughout.
@@ -126,10 +132,12 @@ class Spool:
         except FileNotFoundError:  # by a call that was given up, and finished all the same
             return None
         segment = read_segment(data)
-        if segment is None and data:  # an empty one was made just when the power went
+        if not data:  # it was made just when the power went
+            self.delete(number)
+        elif segment is None:
             target = self._aside(number, "damaged")
             log.error("segment_damaged", segment=number, bytes=len(data), moved_to=str(target))
-        elif segment is not None and segment.torn:
+        elif segment.torn:
             log.error("segment_torn", segment=number, bytes_lost=segment.torn)
         return segment
 
@@ -189,7 +197,7 @@ class Spool:
         path = self._path(number)
         file = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o644)
         try:
-            os.write(file, encode_header(Header(self._identity, number, self.database, self.last_chain)))
+            _write_all(file, encode_header(Header(self._identity, number, self.database, self.last_chain)))
         except OSError:
             os.close(file)
             path.unlink()
@@ -200,8 +208,7 @@ class Spool:
     def _write(self, data: bytes) -> None:
         end = os.lseek(self._file, 0, os.SEEK_CUR)
         try:
-            if os.write(self._file, data) < len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301 - undone below like any other
+            _write_all(self._file, data)
         except OSError:
             os.ftruncate(self._file, end)
             os.lseek(self._file, end, os.SEEK_SET)
@@ -210,6 +217,11 @@ class Spool:
 
     def _path(self, number: int) -> Path:
         return self.directory / f"{number:0{_NUMBER_WIDTH}d}{_SUFFIX}"
+
+
+def _write_all(file: int, data: bytes) -> None:
+    if os.write(file, data) < len(data):  # a file takes less than it was given only when the disk is full
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _chains(records: Iterable[Record]) -> list[int]:
