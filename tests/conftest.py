@@ -1,30 +1,28 @@
 """Fixtures that every test may use: a real PostgreSQL with an empty database a test, and a real Redis."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
-from embedded import EmbeddedPostgres, EmbeddedRedis, postgres, redis_server
+from embedded import EmbeddedPostgres, EmbeddedRedis, open_temporary_folder, postgres, redis_server
 from psycopg import sql
 from pytest_trio.enable_trio_mode import *  # noqa: F403 - the switch is made to be imported so
 
+from collector.settings import Settings
 from collector.storage.database import connect
 from collector.storage.migrations import migrate
 
 RECORDINGS = Path(__file__).parent.parent.parent / "shared" / "recordings"
-SETTINGS_VARIABLES = ("DATABASE_URL", "REDIS_", "USE_REDIS", "PAIRS", "BOOK_", "KRAKEN_", "FLUSH_", "SPOOL_", "LOG_")
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No variable of the developer's shell and no `.env` reaches a test."""
     for name in os.environ:
-        if name.startswith(SETTINGS_VARIABLES):
+        if name.lower() in Settings.model_fields:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
@@ -32,12 +30,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[EmbeddedPostgres]:
     """One PostgreSQL for the whole run; durability is off, since a test that needs a crash makes its own server."""
-    directory = Path(tempfile.mkdtemp(prefix="collector-tests-"))
-    try:
-        with postgres(directory / "data", fsync="off", max_connections="50") as server:
-            yield server
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    with open_temporary_folder() as folder, postgres(folder / "data", fsync="off", max_connections="50") as server:
+        yield server
 
 
 @contextmanager
