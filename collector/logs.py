@@ -2,14 +2,19 @@
 
 import logging
 import sys
+from typing import Any
 
 import structlog
 
 from collector.settings import Settings
+from collector.tasks.live import CLEAR_LINE
 
 
-def configure_logs(settings: Settings) -> None:
-    """Set up structlog, and what the libraries log through the standard library."""
+def configure_logs(settings: Settings, *, over_live_line: bool = False) -> None:
+    """Set up structlog, and what the libraries log through the standard library.
+
+    `over_live_line` is for a terminal on which the live line stands: an event takes that line's place.
+    """
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     console = settings.log_format == "console"
     renderer: structlog.typing.Processor = (
@@ -22,6 +27,7 @@ def configure_logs(settings: Settings) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *exceptions,
             renderer,
+            *([_take_the_line] if over_live_line and sys.stderr.isatty() else []),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
@@ -29,3 +35,7 @@ def configure_logs(settings: Settings) -> None:
     )
     logging.basicConfig(level=max(level, logging.WARNING), format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("trio-websocket").setLevel(logging.INFO)  # at DEBUG it logs every frame
+
+
+def _take_the_line(_logger: object, _method: str, text: Any) -> str:
+    return f"{CLEAR_LINE}{text}"

@@ -20,7 +20,7 @@ def run(*, live: bool = False) -> int:
     """Collect; `live` keeps a line up to date that shows what is happening. Returns the exit status."""
     try:
         settings = load_settings()
-        configure_logs(settings)
+        configure_logs(settings, over_live_line=live)
         _collect(settings, live=live)
     except (SettingsError, UnusableDatabase, UnusableSpool) as error:
         print(error, file=sys.stderr)
