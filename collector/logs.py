@@ -7,7 +7,8 @@ from typing import Any
 import structlog
 
 from collector.settings import Settings
-from collector.tasks.live import CLEAR_LINE
+
+CLEAR_LINE = "\r\x1b[K"  # to the line's beginning, then erase to its end
 
 
 def configure_logs(settings: Settings, *, over_live_line: bool = False) -> None:

@@ -4,12 +4,12 @@ import sys
 
 from trio_util import periodic
 
+from collector.logs import CLEAR_LINE
 from collector.statistics import PairStatistics, Statistics
 from collector.storage.spool import Spool
 
 TERMINAL_INTERVAL = 1.0  # seconds; one line that is written over
 PLAIN_INTERVAL = 5.0  # seconds; a line each, for a file or a pipe
-CLEAR_LINE = "\r\x1b[K"
 
 
 async def show_live(statistics: Statistics, spool: Spool) -> None:
