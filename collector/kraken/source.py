@@ -1,0 +1,114 @@
+"""Where a server's market data comes from: the protocol that every source keeps.
+
+A source outlives connections; a session belongs to one connection. Frames are whole v2 messages as bytes, and go to
+the client as they are. Times are nanoseconds since 1970 in UTC, prices and quantities are digits; neither is ever a
+float.
+"""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+TRADE_SNAPSHOT_ROWS = 50  # what Kraken sends when a trade subscription asks for a snapshot
+FRAMES_A_BATCH = 64  # 12 kB of updates: enough to pay for a write, few enough to leave room for others in between
+NANOSECONDS = 10**9
+
+
+class SubscriberTooSlow(Exception):  # noqa: N818 - named by what happened, as the field does
+    """A client leaves too much of a live stream unread. Recovered in the server: it closes that connection."""
+
+
+class Instrument(msgspec.Struct, frozen=True):
+    """A pair as reference data: its v2 symbol, the decimals of its prices and quantities, and whether it trades."""
+
+    symbol: str
+    price_precision: int
+    qty_precision: int
+    status: str = "online"
+
+
+class PublicTrade(NamedTuple):
+    """A trade as REST gives it: with nanoseconds, which the WebSocket cuts to microseconds."""
+
+    trade_id: int
+    time: int
+    price: str
+    qty: str
+    side: str
+    order_type: str
+
+
+class DepthRow(NamedTuple):
+    """A level as REST gives it; `time` is in whole seconds."""
+
+    price: str
+    qty: str
+    time: int
+
+
+class Session(Protocol):
+    """One connection's view of a source.
+
+    A stream is an async generator of batches of frames; whoever iterates it closes it, and may drop the batch that
+    it did not use: a batch counts as sent when the next one is asked for. A stream that ends leaves its subscription
+    standing, in silence.
+    """
+
+    def now(self) -> int:
+        """The time that acks carry."""
+
+    def book(self, symbol: str, depth: int, *, snapshot: bool) -> AsyncGenerator[Sequence[bytes], None]:
+        """A book from now on: a snapshot if wanted, then every update.
+
+        Raises:
+            SubscriberTooSlow: from the stream; what was not taken is lost.
+
+        """
+
+    def trades(self, symbol: str, *, snapshot: bool) -> AsyncGenerator[Sequence[bytes], None]:
+        """The trades from now on: the last 50 as a snapshot if wanted, then every update. Raises likewise."""
+
+
+class Source(Protocol):
+    """A market: what can be subscribed, sessions to do so, and the pages of REST."""
+
+    @property
+    def instruments(self) -> Mapping[str, Instrument]:
+        """The pairs, by symbol."""
+
+    @property
+    def depths(self) -> Sequence[int]:
+        """The depths of book that it can give."""
+
+    def now(self) -> int:
+        """The market's clock, which REST tells."""
+
+    def open_session(self) -> AbstractAsyncContextManager[Session]:
+        """Begin what one connection sees."""
+
+    async def trades_page(self, symbol: str, since: int | None, count: int) -> Sequence[PublicTrade]:
+        """At most `count` trades in order: from `since` on, that time included, or the last ones when it is None."""
+
+    async def depth_page(self, symbol: str, count: int) -> tuple[Sequence[DepthRow], Sequence[DepthRow]]:
+        """At most `count` levels of a side, best first: bids and asks."""
+
+
+def format_nanoseconds(time: int) -> str:
+    """Write a time as v2 does: RFC 3339, UTC, microseconds (cut, not rounded)."""
+    seconds, nanoseconds = divmod(time, NANOSECONDS)
+    return f"{_format_second(seconds)}.{nanoseconds // 1000:06d}Z"
+
+
+@lru_cache(maxsize=64)  # a busy market writes thousands of times within a second
+def _format_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def parse_nanoseconds(text: str) -> int:
+    """Read such a time."""
+    moment = datetime.fromisoformat(text)
+    return int(moment.replace(microsecond=0).timestamp()) * NANOSECONDS + moment.microsecond * 1000
