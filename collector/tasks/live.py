@@ -2,7 +2,7 @@
 
 import sys
 
-from trio_util import periodic
+import trio
 
 from collector.logs import CLEAR_LINE
 from collector.statistics import PairStatistics, Statistics
@@ -15,10 +15,12 @@ PLAIN_INTERVAL = 5.0  # seconds; a line each, for a file or a pipe
 async def show_live(statistics: Statistics, spool: Spool) -> None:
     """Write the live line to standard output, for ever; the pairs take turns."""
     terminal = sys.stdout.isatty()
-    turn, rows_before = 0, statistics.rows
-    async for _, elapsed in periodic(TERMINAL_INTERVAL if terminal else PLAIN_INTERVAL):
-        rate = (statistics.rows - rows_before) / elapsed if elapsed else 0.0
-        rows_before = statistics.rows
+    turn, rows, shown_at = 0, statistics.rows, trio.current_time()
+    while True:
+        await trio.sleep(TERMINAL_INTERVAL if terminal else PLAIN_INTERVAL)
+        now = trio.current_time()
+        rate = (statistics.rows - rows) / (now - shown_at)
+        rows, shown_at = statistics.rows, now
         pairs = sorted(statistics.pairs)
         line = live_line(statistics, spool.waiting_rows, pairs[turn % len(pairs)] if pairs else "no pair", rate)
         turn += 1
