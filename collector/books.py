@@ -87,7 +87,7 @@ class Books:
         if rows is None:
             return
         try:
-            rows.take(message, now, records)
+            records += rows.take(message, now)
         except BookDesync as error:
             self._desync(message.pair, rows, str(error), now, records)
             return
@@ -117,8 +117,9 @@ class Books:
         statistics.malformed_samples.append(event)
         if statistics.malformed.total() % MALFORMED_LOGGED_EVERY == 1:
             log.warning("malformed_message", count=statistics.malformed.total(), **msgspec.structs.asdict(event))
-        if event.channel == "book" and event.pair in self._books:
-            self._desync(event.pair, self._books[event.pair], "malformed", now, records)
+        rows = self._books.get(event.pair) if event.channel == "book" and event.pair is not None else None
+        if rows is not None and rows.is_listening:  # one resync a desync: what comes while it is under way is ignored
+            self._desync(rows.pair, rows, "malformed", now, records)
 
     def _desync(self, pair: str, rows: BookRows, reason: str, now: float, records: list[Record]) -> None:
         """End the run and ask for a new snapshot; what comes until then is of no use."""

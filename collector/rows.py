@@ -12,7 +12,7 @@ from collector.kraken.messages import BookMessage
 from collector.kraken.orderbook import Evicted, Level, OrderBook
 from collector.kraken.requests import Channel
 from collector.kraken.times import format_time, read_time
-from collector.records import BookRow, Coverage, Record, Trade
+from collector.records import BookRow, Coverage, Trade
 
 # Updates after which the collector writes a checkpoint of its own, so that no reader has to apply more than these.
 CHECKPOINT_UPDATES = 10_000
@@ -89,7 +89,7 @@ class BookRows:
     def __init__(self, pair: str, depth: int, checkpoint_interval: float, numbers: ChainNumbers) -> None:
         self.book = OrderBook(depth)
         self.run: Run | None = None
-        self._pair = pair
+        self.pair = pair
         self._interval = timedelta(seconds=checkpoint_interval)
         self._numbers = numbers
         self._expects_snapshot = False
@@ -98,6 +98,11 @@ class BookRows:
         self._last_time = ""
         self._checkpoint_at = ""
         self._updates_since_checkpoint = 0
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether the next message matters: a book is held, or its snapshot is due."""
+        return self.run is not None or self._undated is not None or self._expects_snapshot
 
     def subscribed(self) -> None:
         """The pair's subscription was acknowledged: its snapshot comes next."""
@@ -111,58 +116,64 @@ class BookRows:
         self._expects_snapshot = False
         return ended
 
-    def take(self, message: BookMessage, now: float, rows: list[Record]) -> None:
-        """Apply a message that arrived now, and add the rows that it makes to `rows`: none while no book is held.
+    def take(self, message: BookMessage, now: float) -> list[BookRow]:
+        """Apply a message that arrived now; return the rows that it makes, none while no book is held.
 
         Raises:
-            BookDesync: the book is not what Kraken says it is. No row of this message exists (one that came due
-                before it may have been added, and is good); call `end`.
+            BookDesync: the book is not what Kraken says it is. No row of this message exists; call `end`.
 
         """
         if message.type == "snapshot":
-            self._take_snapshot(message, now, rows)
-        elif self.run is not None or self._undated is not None:
-            if message.timestamp is None:
-                raise BookDesync("update_without_time")
-            if self._undated is not None:
-                rows.append(self._start(*self._undated, message.timestamp, now))
-                self._undated = None
-            if self.run is not None:
-                self._take_update(self.run, message, message.timestamp, now, rows)
+            return self._take_snapshot(message, now)
+        if self.run is None and self._undated is None:
+            return []
+        if message.timestamp is None:
+            raise BookDesync("update_without_time")
+        return self._take_update(message, message.timestamp, now)
 
-    def _take_snapshot(self, message: BookMessage, now: float, rows: list[Record]) -> None:
+    def _take_snapshot(self, message: BookMessage, now: float) -> list[BookRow]:
         if self.run is not None or self._undated is not None:
             raise BookDesync("unasked_snapshot")  # what came between the two books is not known
         if not self._expects_snapshot:
-            return
+            return []
         self._expects_snapshot = False
         evicted = self.book.replace(message.bids, message.asks)
         self._verify(message)
         if message.timestamp is None:
             self._undated = (message, evicted)
-        else:
-            rows.append(self._start(message, evicted, message.timestamp, now))
+            return []
+        run = self._start(message.timestamp, now)
+        return [_row(run, message.timestamp, message, evicted)]
 
-    def _start(self, snapshot: BookMessage, evicted: Evicted, timestamp: str, now: float) -> BookRow:
-        self.run = run = Run(self._pair, "book", self._numbers.next(), timestamp, now)
-        self._last_time = timestamp
-        self._expect_checkpoint(timestamp)
-        return _row(run, timestamp, snapshot, evicted)
-
-    def _take_update(self, run: Run, message: BookMessage, timestamp: str, now: float, rows: list[Record]) -> None:
+    def _take_update(self, message: BookMessage, timestamp: str, now: float) -> list[BookRow]:
         day = timestamp[:_DATE_WIDTH]
-        if day > self._last_time[:_DATE_WIDTH]:
-            # Each day stands alone, so that whole days can be dropped: the book as it entered this one.
-            rows.append(self._checkpoint(run, f"{day}T00:00:00.000000Z"))
+        entered = self._held(timestamp) if self.run is not None and day > self._last_time[:_DATE_WIDTH] else None
         evicted = self.book.apply(message.bids, message.asks)
         self._verify(message)
+        rows: list[BookRow] = []
+        run = self.run or self._start(timestamp, now)
+        if self._undated is not None:
+            snapshot, snapshot_evicted = self._undated
+            self._undated = None
+            rows.append(_row(run, timestamp, snapshot, snapshot_evicted))
+        if entered is not None:
+            # Each day stands alone, so that whole days can be dropped: the book as it entered this one. Now that the
+            # update fits it, it is known that nothing was missed since.
+            rows.append(self._checkpoint(run, f"{day}T00:00:00.000000Z", entered))
         run.see(timestamp, now)
         run.updates += 1
         self._last_time = timestamp
         self._updates_since_checkpoint += 1
         rows.append(_row(run, timestamp, message, evicted))
         if self._updates_since_checkpoint >= CHECKPOINT_UPDATES or timestamp >= self._checkpoint_at:
-            rows.append(self._checkpoint(run, timestamp))
+            rows.append(self._checkpoint(run, timestamp, self._held(timestamp)))
+        return rows
+
+    def _start(self, timestamp: str, now: float) -> Run:
+        self.run = run = Run(self.pair, "book", self._numbers.next(), timestamp, now)
+        self._last_time = timestamp
+        self._expect_checkpoint(timestamp)
+        return run
 
     def _verify(self, message: BookMessage) -> None:
         """Hold the book against the message that it has just taken."""
@@ -171,18 +182,14 @@ class BookRows:
         if self.book.is_crossed():
             raise BookDesync("crossed")
 
-    def _checkpoint(self, run: Run, timestamp: str) -> BookRow:
-        """The book as held, as a snapshot row of the collector's own."""
+    def _held(self, timestamp: str) -> BookMessage:
+        """The book as it is now, as a snapshot."""
+        bids, asks = (side.best(self.book.depth) for side in (self.book.bids, self.book.asks))
+        return BookMessage(self.pair, "snapshot", bids, asks, self.book.checksum(), timestamp)
+
+    def _checkpoint(self, run: Run, timestamp: str, held: BookMessage) -> BookRow:
+        """A snapshot row of the collector's own."""
         self._expect_checkpoint(timestamp)
-        depth = self.book.depth
-        held = BookMessage(
-            self._pair,
-            "snapshot",
-            self.book.bids.best(depth),
-            self.book.asks.best(depth),
-            self.book.checksum(),
-            timestamp,
-        )
         return _row(run, timestamp, held, ([], []))
 
     def _expect_checkpoint(self, timestamp: str) -> None:
@@ -212,12 +219,12 @@ class TradeRows:
 
     def __init__(self, pair: str, numbers: ChainNumbers) -> None:
         self.run: Run | None = None
-        self._pair = pair
+        self.pair = pair
         self._numbers = numbers
 
     def subscribed(self, time: str, now: float) -> None:
         """The pair's subscription was acknowledged at Kraken's `time`."""
-        self.run = Run(self._pair, "trade", self._numbers.next(), time, now)
+        self.run = Run(self.pair, "trade", self._numbers.next(), time, now)
 
     def end(self, reason: str, alive_at: float) -> list[Coverage]:
         """The run that ends by this, if there is one."""
