@@ -4,14 +4,15 @@ Nothing else in the collector reads the environment. Every problem is found in o
 name, with what it got and what it takes; a secret is never part of that text, nor of a `repr`.
 """
 
-import os
 import sys
 from datetime import UTC, datetime
+from itertools import starmap
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from collector.kraken.pairs import BOOK_DEPTHS, parse_pairs
@@ -133,26 +134,25 @@ class SettingsError(Exception):
     """The settings cannot be used; the text has a line for each variable that is wrong. Exit status 2."""
 
 
-def load_settings(**defaults: Any) -> Settings:
+def load_settings() -> Settings:
     """Read the settings.
 
     Raises:
         SettingsError: with every problem at once.
     """
     try:
-        return Settings(**defaults)
+        return Settings()  # type: ignore[call-arg]  # the fields come from the environment
     except ValidationError as error:
-        names = dict.fromkeys(str(problem["loc"][0]) for problem in error.errors())
-        raise SettingsError("\n".join(_describe(name) for name in names)) from None
+        problems = {str(problem["loc"][0]): problem for problem in error.errors()}
+        raise SettingsError("\n".join(starmap(_describe, problems.items()))) from None
 
 
-def _describe(name: str) -> str:
+def _describe(name: str, problem: ErrorDetails) -> str:
     field = Settings.model_fields[name]
-    variable = name.upper()
-    takes = field.description
-    given = os.environ.get(variable)
-    if field.annotation in (SecretStr, SecretStr | None):
-        got = "it is not set" if field.is_required() and given is None else "got something else (not shown)"
+    if problem["type"] == "missing":
+        got = "it is not set"
+    elif field.annotation in (SecretStr, SecretStr | None):
+        got = "got something else (not shown)"
     else:
-        got = f"got {given!r}" if given is not None else "got something else from .env"
-    return f"{variable}: {got}; it takes {takes}"
+        got = f"got {problem['input']!r}"
+    return f"{name.upper()}: {got}; it takes {field.description}"

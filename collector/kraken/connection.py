@@ -85,7 +85,8 @@ async def _open_websocket(url: str, ssl_context: ssl.SSLContext | None) -> Async
                     await websocket.aclose()
                 nursery.cancel_scope.cancel()
     finally:
-        await trio.aclose_forcefully(stream)
+        with trio.CancelScope(shield=True):  # else a cancellation at this moment would hide the error of the block
+            await trio.aclose_forcefully(stream)
 
 
 async def _open_stream(
@@ -111,6 +112,8 @@ def _as_feed_error(error: BaseException) -> FeedError | None:
     """What a transport error means for the feed; None for an exception group with anything else in it."""
     if isinstance(error, BaseExceptionGroup):
         matched, rest = error.split((FeedError, *_TRANSPORT_ERRORS))
+        if rest is not None:  # a cancellation at the same moment: it is raised again wherever the caller waits next
+            _, rest = rest.split(trio.Cancelled)
         if matched is None or rest is not None:
             return None
         error = first_of(matched)
@@ -125,4 +128,4 @@ def _as_feed_error(error: BaseException) -> FeedError | None:
         case trio.TooSlowError():
             return FeedError("connect_timeout", f"no connection within {CONNECT_TIMEOUT:g} s")
         case _:
-            return FeedError("connection_lost", str(error) or type(error).__name__)
+            return FeedError("connection_lost", str(error) or str(error.__cause__ or type(error).__name__))

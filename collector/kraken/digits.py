@@ -25,7 +25,7 @@ def plain_digits(token: bytes) -> bytes:
         MalformedMessage: it is no number, is negative, or is too long or too fine to be a price or a quantity.
 
     """
-    if token[:1] == b'"':
+    if token[:1] == token[-1:] == b'"':
         token = token[1:-1]
     if not _PLAIN.fullmatch(token):
         if len(token) > MAX_LENGTH or not _NUMBER.fullmatch(token):

@@ -148,19 +148,23 @@ class Decoder:
                 return [Unknown(channel)]
 
     def _decode_books(self, envelope: _Envelope, frame: str) -> list[Message]:
-        message_type = _message_type(envelope)
         try:
+            message_type = _message_type(envelope)
             return [self._book(book, message_type) for book in _books_decoder.decode(envelope.data)]
         except (msgspec.DecodeError, MalformedMessage):
-            return _salvage(envelope, frame, lambda data: self._book(_book_decoder.decode(data), message_type))
+            return _salvage(
+                envelope, frame, lambda data: self._book(_book_decoder.decode(data), _message_type(envelope))
+            )
 
     def _decode_trades(self, envelope: _Envelope, frame: str) -> list[Message]:
-        message_type = _message_type(envelope)
         try:
+            message_type = _message_type(envelope)
             trades = [self._trade(trade) for trade in _trades_decoder.decode(envelope.data)]
         except (msgspec.DecodeError, MalformedMessage):
             return _salvage(
-                envelope, frame, lambda data: TradeMessage(message_type, [self._trade(_trade_decoder.decode(data))])
+                envelope,
+                frame,
+                lambda data: TradeMessage(_message_type(envelope), [self._trade(_trade_decoder.decode(data))]),
             )
         return [TradeMessage(message_type, trades)]
 
@@ -219,8 +223,12 @@ def _malformed(reason: str, frame: str | bytes, channel: str | None = None, pair
 
 def _salvage(envelope: _Envelope, frame: str, decode: Callable[[msgspec.Raw], Message]) -> list[Message]:
     """Decode a message's elements one by one, so that a bad one costs itself alone and is told by its pair."""
+    try:
+        elements = _elements_decoder.decode(envelope.data)
+    except msgspec.DecodeError as error:
+        return [_malformed(str(error), frame, envelope.channel, _pair_of(envelope.data))]
     messages: list[Message] = []
-    for element in _elements_decoder.decode(envelope.data):
+    for element in elements:
         try:
             messages.append(decode(element))
         except (msgspec.DecodeError, MalformedMessage) as error:
@@ -243,11 +251,12 @@ def _decode_response(frame: str) -> Response:
         raise MalformedMessage("neither a channel nor an answer")
     if answer.get("success") is not True and error is None and answer.get("method") != "pong":
         error = "refused without a reason"
+    request = answer.get("req_id")
     result = answer.get("result")
     named = result if isinstance(result, dict) else answer
     return Response(
         method=_text(answer.get("method")),
-        request=answer.get("req_id") if isinstance(answer.get("req_id"), int) else None,
+        request=request if type(request) is int else None,  # True is an int too, and equal to 1
         error=None if error is None else str(error),
         channel=_text(named.get("channel")),
         pair=_text(named.get("symbol")),

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from collector.errors import MalformedMessage
-from collector.kraken.digits import MAX_DECIMALS, MAX_LENGTH, plain_digits
+from collector.kraken.digits import MAX_DECIMALS, plain_digits
 
 CHECKSUM_LEVELS = 10  # of each side, whatever the depth
 
@@ -37,13 +37,14 @@ def parse_level(price: bytes, size: bytes) -> Level:
         MalformedMessage: one is not a number, the price is not above 0 or the size is below 0.
 
     """
-    # A JSON number is plain when nothing but digits is left of it without its point: the quick way for nearly all.
+    # A JSON number is plain when nothing but digits is left of it without its point, and one that is no longer than
+    # the decimals allowed is not too fine: the quick way for nearly all.
     price_digits = price.replace(b".", b"")
     size_digits = size.replace(b".", b"")
     if not price_digits.isdigit() or len(price) > MAX_DECIMALS:
         price = plain_digits(price)
         price_digits = price.replace(b".", b"")
-    if not size_digits.isdigit() or len(size) > MAX_LENGTH:
+    if not size_digits.isdigit() or len(size) > MAX_DECIMALS:
         size = plain_digits(size)
         size_digits = size.replace(b".", b"")
     price_token = price_digits.lstrip(b"0")

@@ -47,7 +47,7 @@ class Request:
         """Note an answer to this request; return whether it fits what was asked."""
         pairs = {response.pair} if response.pair is not None else set(self.waiting)
         fits = response.method in (self.method, None) and response.channel in (self.channel, None)
-        if not fits or not pairs <= self.waiting or (response.pair is None and response.error is None):
+        if not fits or not pairs or not pairs <= self.waiting or (response.pair is None and response.error is None):
             return False
         if response.error == RATE_LIMITED:  # not a refusal: it is asked again after a while
             return True

@@ -41,9 +41,12 @@ class TradesPage(msgspec.Struct, frozen=True, gc=False):
 _Row = tuple[str, str, msgspec.Raw, str, str, str, Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]]
 
 
+_NULL = msgspec.Raw(b"null")
+
+
 class _Envelope(msgspec.Struct, gc=False):
     error: list[str]
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = _NULL  # no union with None: that refuses every object
 
 
 class _AssetPair(msgspec.Struct, gc=False):
@@ -65,9 +68,9 @@ def parse_result(body: bytes) -> msgspec.Raw:
     """
     try:
         envelope = _envelope_decoder.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # deep nesting ends in the last one
         raise RestError(f"not an answer of Kraken's: {body[:100]!r}") from None
-    if envelope.error or envelope.result is None:
+    if envelope.error or envelope.result == _NULL:
         raise RestError("; ".join(envelope.error) or "an answer without a result")
     return envelope.result
 
@@ -111,7 +114,7 @@ def parse_symbols(body: bytes) -> list[str]:
     """
     try:
         pairs = _asset_pairs_decoder.decode(parse_result(body))
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RestError(f"asset pairs that are not as documented: {error}") from error
     return [v2_symbol(pair.wsname) for pair in pairs.values() if pair.wsname]
 

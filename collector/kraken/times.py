@@ -4,6 +4,7 @@ The result is RFC 3339 in UTC with six decimals and a `Z` (27 characters), so th
 beyond the sixth are cut, never rounded.
 """
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -11,6 +12,7 @@ from collector.errors import MalformedMessage
 
 EARLIEST = datetime(2013, 1, 1, tzinfo=UTC)  # Kraken's first trade is of October 2013
 LATEST_AHEAD = timedelta(days=1)  # a wrong clock, here or there, is taken up to here
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _WIDTH = len("2026-08-24T22:21:58.345080Z")
 _SECOND_WIDTH = len("2026-08-24T22:21:58.")
 
@@ -36,7 +38,7 @@ class TimeReader:
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
-        self._second = "?"
+        self._second = " " * (_WIDTH + 1)  # no text that is looked at is as long, so that none begins with it
 
     def __call__(self, text: str) -> str:
         """Check a timestamp and bring it to the one width.
@@ -53,11 +55,11 @@ class TimeReader:
             and text[-1] == "Z"
         ):
             return text
+        # Python reads more than RFC 3339 (weeks, times without a zone) and does not look at decimals beyond the sixth.
+        if not _RFC_3339.fullmatch(text):
+            raise MalformedMessage(f"not a time: {text[:40]!r}")
         try:
-            moment = datetime.fromisoformat(text)
-            if moment.tzinfo is None:
-                raise ValueError  # noqa: TRY301 - a time without a zone is as bad as no time
-            moment = moment.astimezone(UTC)
+            moment = datetime.fromisoformat(text).astimezone(UTC)
         except (ValueError, OverflowError):
             raise MalformedMessage(f"not a time: {text[:40]!r}") from None
         if not EARLIEST <= moment <= self._now() + LATEST_AHEAD:

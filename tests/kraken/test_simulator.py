@@ -204,7 +204,7 @@ def test_a_tape_has_a_snapshot_of_each_pair_and_then_what_happened() -> None:
     assert times == sorted(times)
 
 
-async def test_a_live_market_gives_all_subscribers_the_same(autojump_clock: MockClock) -> None:  # noqa: ARG001 - the test runs on it
+async def test_a_live_market_gives_all_subscribers_the_same(autojump_clock: MockClock) -> None:
     """Two collectors of one market, or REST beside them, see different markets."""
     async with open_simulation(["BTC/USD"], seed=5, start=START) as source:
         async with source.open_session() as one, source.open_session() as two:
@@ -219,7 +219,7 @@ async def test_a_live_market_gives_all_subscribers_the_same(autojump_clock: Mock
         assert all(book.apply(frame) for frame in received[0])
 
 
-async def test_a_client_that_does_not_read_is_cut_off(autojump_clock: MockClock) -> None:  # noqa: ARG001 - the test runs on it
+async def test_a_client_that_does_not_read_is_cut_off(autojump_clock: MockClock) -> None:
     """A client that hangs lets the simulator's memory grow for ever."""
     async with open_simulation(["BTC/USD"], seed=5, rate=SUBSCRIBER_LAG) as source:
         stream = source.book("BTC/USD", 1000, snapshot=True)
@@ -230,7 +230,7 @@ async def test_a_client_that_does_not_read_is_cut_off(autojump_clock: MockClock)
                 pass
 
 
-async def test_time_on_the_wire_is_the_clock_of_the_market(autojump_clock: MockClock) -> None:  # noqa: ARG001 - the test runs on it
+async def test_time_on_the_wire_is_the_clock_of_the_market(autojump_clock: MockClock) -> None:
     """A simulation that starts at a given time stamps its messages with another."""
     async with open_simulation(["BTC/USD"], seed=5, start=START) as source:
         stream = source.book("BTC/USD", 10, snapshot=True)
