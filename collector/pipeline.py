@@ -66,7 +66,7 @@ class Collector:
                 nursery.start_soon(
                     restarting, "publish", lambda: publish(self.settings, self._publishing, self.statistics)
                 )
-            await restarting("group", self._run_group)
+            await restarting("group", self._run_group, self.stop)
             nursery.cancel_scope.cancel()
 
     async def _run_group(self) -> None:

@@ -23,8 +23,10 @@ _NOT_RECOVERABLE = (UnusableDatabase, UnusableSpool)
 log = structlog.get_logger()
 
 
-async def restarting(name: str, run: Callable[[], Awaitable[None]]) -> None:
+async def restarting(name: str, run: Callable[[], Awaitable[None]], hurry: trio.Event | None = None) -> None:
     """Run until it returns; after a crash, run it again.
+
+    `hurry` ends the wait between the two: when the whole is told to stop, what crashed has something to drain.
 
     Raises:
         ExceptionGroup: of the errors that only a person can mend, and of nothing else.
@@ -45,7 +47,11 @@ async def restarting(name: str, run: Callable[[], Awaitable[None]]) -> None:
             return
         delay = backoff.delay(trio.current_time() - started)
         log.error("crashed", task=name, restart_in=round(delay, 2), exc_info=failure)
-        await trio.sleep(delay)
+        with trio.move_on_after(delay):
+            if hurry is None or hurry.is_set():  # what crashes while it drains is no reason to hurry
+                await trio.sleep_forever()
+            else:
+                await hurry.wait()
 
 
 async def stop_on_signal(stop: trio.Event, everything: trio.CancelScope) -> None:

@@ -192,7 +192,7 @@ async def test_kraken_is_in_reach(tls_server: trustme.CA, tmp_path: Path, monkey
 
 
 async def test_server_that_cannot_prove_to_be_kraken_is_out_of_reach(
-    tls_server: trustme.CA,  # noqa: ARG001 - pytest-trio does not start what usefixtures names
+    tls_server: trustme.CA,
 ) -> None:
     """Prevents an endless reconnect behind a proxy that puts its own certificate in place of Kraken's."""
     reason = await dev.why_kraken_is_out_of_reach()

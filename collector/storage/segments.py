@@ -1,6 +1,6 @@
 """The format of a spool segment: what is appended to it, and what can be read back of one that was cut short.
 
-Pure. A segment is a sequence of blocks, each a head (kind, length, CRC-32 of the payload) and a payload. The first
+Pure. A segment is a sequence of blocks, each a head (kind, length, CRC-32 of kind and payload) and a payload. The first
 is a header that says whose segment it is. What one append brought is at most three blocks in this order: book rows,
 trades, coverage; coverage comes last, so that a segment cut anywhere never claims more than it holds. Rows are lines
 as COPY takes them, so that shipping passes them on as they are.
@@ -56,7 +56,11 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)  # the second is what ms
 
 
 def _block(kind: bytes, payload: bytes) -> bytes:
-    return _HEAD.pack(kind, len(payload), zlib.crc32(payload)) + payload
+    return _HEAD.pack(kind, len(payload), _checksum(kind, payload)) + payload
+
+
+def _checksum(kind: bytes, payload: bytes) -> int:
+    return zlib.crc32(payload, zlib.crc32(kind))
 
 
 def encode_header(header: Header) -> bytes:
@@ -122,7 +126,7 @@ def _blocks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
     while len(data) - position >= _HEAD.size:
         kind, length, checksum = _HEAD.unpack_from(data, position)
         payload = data[position + _HEAD.size : position + _HEAD.size + length]
-        if len(payload) != length or zlib.crc32(payload) != checksum:
+        if len(payload) != length or _checksum(kind, payload) != checksum:
             return
         position += _HEAD.size + length
         yield kind, payload, position

@@ -35,17 +35,19 @@ async def keep_books(
     """
     await records.send([Interrupted(interruption)])
     gathered = 0
+    heard_at = trio.current_time()
     async for event in events:
         if gathered >= BURST:
             await trio.sleep(GATHER_SECONDS)
         batch = [event, *_waiting(events)]
         gathered = len(batch)
-        produced = books.take(batch, trio.current_time())
+        heard_at = trio.current_time()
+        produced = books.take(batch, heard_at)
         if produced:
             publish(produced)
             await records.send(produced)
-    now = trio.current_time()
-    await records.send(books.take([Disconnected("shutdown", now)], now))
+    # Not until now: nobody knows whether the connection was alive since the last frame.
+    await records.send(books.take([Disconnected("shutdown", heard_at)], heard_at))
 
 
 def _waiting(events: trio.MemoryReceiveChannel[FeedEvent]) -> list[FeedEvent]:

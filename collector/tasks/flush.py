@@ -12,7 +12,7 @@ from uuid import UUID
 import psycopg
 import structlog
 import trio
-from trio_util import AsyncValue, RepeatedEvent
+from trio_util import AsyncBool, AsyncValue
 
 from collector.backoff import Backoff
 from collector.errors import StorageUnavailable
@@ -43,7 +43,7 @@ async def flush(
 ) -> None:
     """Store records until they end; then seal and ship what is left."""
     waiting = AsyncValue(len(spool.sealed))
-    full = RepeatedEvent()
+    full = AsyncBool(value=False)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_ship_for_ever, settings, spool, waiting, statistics)
         async with trio.open_nursery() as sealing:
@@ -59,28 +59,31 @@ async def _append(
     flush_rows: int,
     records: trio.MemoryReceiveChannel[list[Record]],
     spool: Spool,
-    full: RepeatedEvent,
+    full: AsyncBool,
     statistics: Statistics,
 ) -> None:
     spool.append([])  # what a crash of this group left unwritten
+    statistics.rows = spool.rows
     async for batch in records:
         spool.append(batch)
         statistics.rows = spool.rows
         if spool.open_rows >= flush_rows or spool.open_bytes >= SEGMENT_BYTES:
-            full.set()
+            full.value = True
 
 
-async def _seal_for_ever(interval: float, spool: Spool, waiting: AsyncValue, full: RepeatedEvent) -> None:
+async def _seal_for_ever(interval: float, spool: Spool, waiting: AsyncValue, full: AsyncBool) -> None:
     while True:
         with trio.move_on_after(interval):
-            await full.wait()
+            await full.wait_value(value_or_predicate=True)
+        full.value = False
         await _seal(spool, waiting)
 
 
 async def _seal(spool: Spool, waiting: AsyncValue) -> None:
     file = spool.seal()
     if file is not None:
-        await trio.to_thread.run_sync(spool.sync, file)
+        with trio.CancelScope(shield=True):  # what is sealed is synced and announced, also when all of this ends now
+            await trio.to_thread.run_sync(spool.sync, file)
         waiting.value = len(spool.sealed)
 
 

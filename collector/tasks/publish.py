@@ -11,6 +11,8 @@ import msgspec
 import redis
 import structlog
 import trio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from collector.records import BookRow, Record, Trade
 from collector.settings import Settings
@@ -102,8 +104,10 @@ def trade_json(trade: Trade) -> bytes:
 
 async def publish(settings: Settings, queue: PublishQueue, statistics: Statistics) -> None:
     """Publish what is offered, for ever."""
+    # Never sent again by itself: what only seems lost would come twice.
+    retry = Retry(NoBackoff(), 0)
     client = redis.Redis.from_url(
-        settings.redis_address, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, single_connection_client=True
+        settings.redis_address, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=retry
     )
     failing = False
     async for records in queue.receiver:

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 
 import structlog
 import trio
-from trio_util import periodic
 from trio_websocket import WebSocketConnection
 
 from collector.backoff import AttemptBudget, Backoff
@@ -129,8 +128,8 @@ class _Connection:
     async def _watch(self) -> None:
         """Give the connection up when no frame comes while we wait for one."""
         silent_looks, frames = 0, self._frames
-        async for _ in periodic(WATCH_INTERVAL):
+        while silent_looks < SILENT_LOOKS:
+            await trio.sleep(WATCH_INTERVAL)
             silent_looks = silent_looks + 1 if self._receiving and self._frames == frames else 0
             frames = self._frames
-            if silent_looks >= SILENT_LOOKS:
-                raise FeedError("silent", f"no frame for {silent_looks * WATCH_INTERVAL:g} s")
+        raise FeedError("silent", f"no frame for {silent_looks * WATCH_INTERVAL:g} s")

@@ -6,6 +6,7 @@ and the answers of a connection can never be confused.
 
 import itertools
 from collections.abc import Callable
+from typing import TypeAlias
 
 import httpx2
 import structlog
@@ -27,6 +28,8 @@ REFUSED_RETRY = 300.0  # seconds until a refused pair is asked for again: it may
 RESYNC_CALM = 60.0  # seconds without a resync of a pair after which the next one is a first one
 RESYNC_BASE, RESYNC_CAP = 1.0, 30.0  # seconds between resyncs of one pair: doubled each time; the first is at once
 RESYNC_LIMIT = 5  # resyncs of a pair in a row after which the connection itself is suspect (Kraken's client: 5)
+
+Refusals: TypeAlias = dict[tuple[Channel, str], str]  # the server's words, by channel and pair
 
 log = structlog.get_logger()
 
@@ -62,29 +65,30 @@ class Subscriptions:
             FeedError: requests stay unanswered, no pair is accepted, or a book cannot be brought in step.
 
         """
-        accepted = 0
+        refused: Refusals = {}
         channels: tuple[Channel, ...] = ("trade", "book")
         for channel in channels:
             for start in range(0, len(self._settings.pairs), PAIRS_PER_REQUEST):
                 pairs = self._settings.pairs[start : start + PAIRS_PER_REQUEST]
-                accepted += len(pairs) - await self._subscribe(channel, pairs, nursery)
-        if not accepted:
+                refused |= await self._subscribe(channel, pairs, nursery)
+        if len(refused) == len(channels) * len(self._settings.pairs):
+            await self._report(refused)
             # A connection without subscriptions is closed by the server after a minute anyway.
             raise FeedError("no_pair_accepted", "Kraken refused every pair", pause=REFUSED_RETRY)
+        nursery.start_soon(self._report, refused)
         while True:
             nursery.start_soon(self._resync, await resyncs.next_pair(connection), nursery)
 
-    async def _subscribe(self, channel: Channel, pairs: tuple[str, ...], nursery: trio.Nursery) -> int:
-        """Subscribe pairs; return how many were refused, which are asked for again later."""
+    async def _subscribe(self, channel: Channel, pairs: tuple[str, ...], nursery: trio.Nursery) -> Refusals:
+        """Subscribe pairs; return which were refused, which are asked for again later."""
         refused = await self._ask("subscribe", channel, pairs)
         if refused:
-            nursery.start_soon(self._report_refused, channel, refused)
             nursery.start_soon(self._subscribe_later, channel, tuple(refused), nursery)
-        return len(refused)
+        return {(channel, pair): error for pair, error in refused.items()}
 
     async def _subscribe_later(self, channel: Channel, pairs: tuple[str, ...], nursery: trio.Nursery) -> None:
         await trio.sleep(REFUSED_RETRY)
-        await self._subscribe(channel, pairs, nursery)
+        await self._report(await self._subscribe(channel, pairs, nursery))
 
     async def _resync(self, pair: str, nursery: trio.Nursery) -> None:
         """One unsubscribe and one subscribe of a pair's book, later each time they follow each other closely."""
@@ -97,7 +101,7 @@ class Subscriptions:
         if count > 1:
             await trio.sleep(self._choose(RESYNC_BASE, min(RESYNC_CAP, RESYNC_BASE * 2.0 ** (count - 1))))
         await self._ask("unsubscribe", "book", (pair,))  # refused where nothing is subscribed: then that is so
-        await self._subscribe("book", (pair,), nursery)
+        await self._report(await self._subscribe("book", (pair,), nursery))
 
     async def _ask(self, method: Method, channel: Channel, pairs: tuple[str, ...]) -> dict[str, str]:
         """Send a request and wait for all of its answers; return those that refuse, by pair."""
@@ -112,15 +116,17 @@ class Subscriptions:
                     return request.refused
             raise FeedError("unanswered", f"{method} {channel} of {', '.join(sorted(request.waiting))}")
 
-    async def _report_refused(self, channel: Channel, refused: dict[str, str]) -> None:
+    async def _report(self, refused: Refusals) -> None:
         """Say which pairs were refused, and what valid names are like theirs."""
+        if not refused:
+            return
         known: list[str] = []
         async with httpx2.AsyncClient(base_url=self._settings.kraken_rest_url) as client:
             try:
                 known = await fetch_symbols(client)
             except RestError as error:
                 log.warning("symbols_unknown", error=str(error))
-        for pair, answer in refused.items():
+        for (channel, pair), answer in refused.items():
             log.error(
                 "pair_refused",
                 pair=pair,
