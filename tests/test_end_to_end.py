@@ -73,7 +73,7 @@ async def test_killed_under_load(migrated_url: str, tmp_path: Path) -> None:
     """Prevents a kill at any moment from costing an appended row, storing one twice, or leaving a run open."""
     async with open_market(rate=2000) as source, open_kraken(source) as kraken:
         settings = settings_for(kraken, migrated_url, tmp_path / "spool", flush_interval=0.01)
-        for rows in (1500, 10, 700, 2000):
+        for rows in (800, 10, 400, 600):
             before = count(migrated_url)
             with worker(settings, tmp_path / "log") as process:
                 await wait_until(lambda more=before + rows: count(migrated_url) > more)
@@ -113,7 +113,7 @@ async def test_database_absent_at_start(tmp_path: Path) -> None:
                 await wait_until(lambda: collector.statistics.rows > 300)
                 assert collector.statistics.stored_rows == 0
                 database.start()
-                await wait_until(lambda: collector.statistics.stored_rows > 600)
+                await wait_until(lambda: collector.statistics.stored_rows > 400)
             assert_one_whole_run(database.url(), kraken)
 
 
@@ -124,10 +124,10 @@ async def test_database_stopped_under_way(tmp_path: Path) -> None:
             async with collecting(settings_for(kraken, database.url(), tmp_path)) as collector:
                 for how in (signal.SIGINT, signal.SIGKILL):
                     stored = collector.statistics.stored_rows
-                    await wait_until(lambda stored=stored: collector.statistics.stored_rows > stored + 300)
+                    await wait_until(lambda stored=stored: collector.statistics.stored_rows > stored + 100)
                     await trio.to_thread.run_sync(database.stop, how)
                     rows = collector.statistics.rows
-                    await wait_until(lambda rows=rows: collector.statistics.rows > rows + 500)
+                    await wait_until(lambda rows=rows: collector.statistics.rows > rows + 200)
                     await trio.to_thread.run_sync(database.start)
                 await wait_until(lambda: collector.spool.waiting_rows < 100)
             assert_one_whole_run(database.url(), kraken)
