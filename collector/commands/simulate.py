@@ -11,8 +11,8 @@ import trio
 
 from collector import exit_status
 from collector.errors import first_of
-from collector.kraken.server import Address, serve
-from collector.kraken.simulator import DEFAULT_PAIRS, DEFAULT_RATE, open_simulation
+from collector.kraken.server.serving import Address, serve
+from collector.kraken.simulator.simulation import DEFAULT_PAIRS, DEFAULT_RATE, open_simulation
 
 __all__ = ["DEFAULT_PAIRS", "DEFAULT_PORT", "DEFAULT_RATE", "DEFAULT_SEED", "simulate"]
 

@@ -37,3 +37,10 @@ def plain_digits(token: bytes) -> bytes:
     if len(token) > MAX_LENGTH or len(token.partition(b".")[2]) > MAX_DECIMALS:
         raise MalformedMessage(f"more digits than a price or a quantity has: {token[:MAX_LENGTH]!r}")
     return token
+
+
+def with_decimals(digits: bytes, decimals: int) -> bytes:
+    """The same number, in plain notation, with that many decimals, or with more where those are not all zeros."""
+    whole, _, fraction = digits.partition(b".")
+    fraction = fraction[:decimals].ljust(decimals, b"0") + fraction[decimals:].rstrip(b"0")
+    return whole + b"." + fraction if fraction else whole

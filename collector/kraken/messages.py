@@ -143,7 +143,7 @@ class Decoder:
             case "status":
                 return [Status(item.system) for item in _statuses_decoder.decode(envelope.data)]
             case None:
-                return [_decode_response(frame)]
+                return [self._decode_response(frame)]
             case channel:
                 return [Unknown(channel)]
 
@@ -190,6 +190,33 @@ class Decoder:
             trade.ord_type,
             trade.trade_id,
         )
+
+    def _decode_response(self, frame: str) -> Response:
+        """Decode an answer; a missing `success` is a failure, and an error has been seen under three names."""
+        answer = msgspec.json.decode(frame)
+        error = answer.get("error") or answer.get("Error") or answer.get("errorMessage")
+        if error is None and "method" not in answer:
+            raise MalformedMessage("neither a channel nor an answer")
+        if answer.get("success") is not True and error is None and answer.get("method") != "pong":
+            error = "refused without a reason"
+        request = answer.get("req_id")
+        result = answer.get("result")
+        named = result if isinstance(result, dict) else answer
+        return Response(
+            method=_text(answer.get("method")),
+            request=request if type(request) is int else None,  # True is an int too, and equal to 1
+            error=None if error is None else str(error),
+            channel=_text(named.get("channel")),
+            pair=_text(named.get("symbol")),
+            time=self._time_or_none(answer.get("time_out")),
+        )
+
+    def _time_or_none(self, value: object) -> str | None:
+        """The time of an answer, None where it has none that can be: it only begins a run's coverage."""
+        try:
+            return self._read_time(value) if isinstance(value, str) else None
+        except MalformedMessage:
+            return None
 
 
 _envelope_decoder = msgspec.json.Decoder(_Envelope)
@@ -241,27 +268,6 @@ def _pair_of(element: msgspec.Raw) -> str | None:
         return _named_decoder.decode(element).symbol
     except msgspec.DecodeError:
         return None
-
-
-def _decode_response(frame: str) -> Response:
-    """Decode an answer; a missing `success` is a failure, and the word for an error has been seen in three places."""
-    answer = msgspec.json.decode(frame)
-    error = answer.get("error") or answer.get("Error") or answer.get("errorMessage")
-    if error is None and "method" not in answer:
-        raise MalformedMessage("neither a channel nor an answer")
-    if answer.get("success") is not True and error is None and answer.get("method") != "pong":
-        error = "refused without a reason"
-    request = answer.get("req_id")
-    result = answer.get("result")
-    named = result if isinstance(result, dict) else answer
-    return Response(
-        method=_text(answer.get("method")),
-        request=request if type(request) is int else None,  # True is an int too, and equal to 1
-        error=None if error is None else str(error),
-        channel=_text(named.get("channel")),
-        pair=_text(named.get("symbol")),
-        time=_text(answer.get("time_out")),
-    )
 
 
 def _text(value: object) -> str | None:

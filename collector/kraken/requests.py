@@ -4,6 +4,7 @@ A request for several pairs is answered once a pair, all with its `req_id`; an a
 pair nor channel. Answers are therefore matched by `req_id` first, then by pair.
 """
 
+from collections.abc import Collection
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -25,7 +26,7 @@ class Request:
     subscription by channel, pair and depth.
     """
 
-    def __init__(self, number: int, method: Method, channel: Channel, pairs: tuple[str, ...], depth: int) -> None:
+    def __init__(self, number: int, method: Method, channel: Channel, pairs: Collection[str], depth: int) -> None:
         self.number = number
         self.method = method
         self.channel = channel
@@ -43,17 +44,17 @@ class Request:
             params["snapshot"] = True
         return msgspec.json.encode({"method": self.method, "params": params, "req_id": self.number}).decode()
 
-    def take(self, response: Response) -> bool:
-        """Note an answer to this request; return whether it fits what was asked."""
+    def take(self, response: Response) -> set[str] | None:
+        """Note an answer; return the pairs that it answers, None where it does not fit what was asked."""
         pairs = {response.pair} if response.pair is not None else set(self.waiting)
         fits = response.method in (self.method, None) and response.channel in (self.channel, None)
         if not fits or not pairs or not pairs <= self.waiting or (response.pair is None and response.error is None):
-            return False
+            return None
         if response.error == RATE_LIMITED:  # not a refusal: it is asked again after a while
-            return True
+            return set()
         self.waiting -= pairs
         if response.error is not None:
             self.refused.update(dict.fromkeys(pairs, response.error))
         if not self.waiting:
             self.answered.set()
-        return True
+        return pairs

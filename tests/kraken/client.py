@@ -8,9 +8,9 @@ from functools import partial
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
-from collector.kraken.faults import Faults
-from collector.kraken.server import Address, serve
-from collector.kraken.source import Source
+from collector.kraken.server.faults import Faults
+from collector.kraken.server.serving import Address, serve
+from collector.kraken.server.source import Source
 
 DEADLINE = 30  # seconds for whatever a test waits for; all of it takes well below one
 CLOSE_TIMEOUT = 5  # seconds for the closing handshake, which a server made silent does not answer

@@ -67,7 +67,7 @@ def test_refusal_that_names_no_pair_is_about_all_that_wait() -> None:
 def test_rate_limited_is_not_refused(pair: str | None) -> None:
     """Prevents a pair from being given up for minutes because the server was busy."""
     request = subscribe()
-    assert request.take(answer(pair, RATE_LIMITED, channel=None, method=None))
+    assert request.take(answer(pair, RATE_LIMITED, channel=None, method=None)) == set()
     assert not request.answered.is_set()
     assert request.refused == {}
     assert request.waiting == set(PAIRS)

@@ -6,10 +6,10 @@ import httpx2
 import pytest
 
 from collector.kraken.pairs import v2_symbol
-from collector.kraken.server import Address
-from collector.kraken.server_rest import pair_names
-from collector.kraken.simulator import SimulatedSource, open_simulation, simulated_frames
-from collector.kraken.tape import TapeSource
+from collector.kraken.server.rest import pair_names
+from collector.kraken.server.serving import Address
+from collector.kraken.server.tape import TapeSource
+from collector.kraken.simulator.simulation import SimulatedSource, open_simulation, simulated_frames
 from tests.kraken.client import serving
 
 START = 1_700_000_000 * 10**9

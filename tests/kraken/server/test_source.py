@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.kraken.source import format_nanoseconds, parse_nanoseconds
+from collector.kraken.server.source import format_nanoseconds, parse_nanoseconds
 
 SECONDS = st.integers(1_356_998_400, 4_102_444_800)  # 2013 to 2100
 BELOW_A_SECOND = st.integers(0, 10**9 - 1)

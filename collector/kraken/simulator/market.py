@@ -10,8 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from collector.kraken.pairs import BOOK_DEPTHS
-from collector.kraken.simulator_book import FullBook, FullSide, number_template
-from collector.kraken.source import (
+from collector.kraken.server.source import (
     NANOSECONDS,
     TRADE_SNAPSHOT_ROWS,
     DepthRow,
@@ -19,6 +18,7 @@ from collector.kraken.source import (
     PublicTrade,
     format_nanoseconds,
 )
+from collector.kraken.simulator.book import FullBook, FullSide, number_template
 
 LEVELS = 1_300  # of a side: enough that the deepest subscription (1000) has levels beyond its reach
 FEWEST_LEVELS = 1  # of a side: never empty, since its best price tells where the other side may begin

@@ -1,8 +1,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.kraken.simulator_book import FullBook
-from collector.kraken.source import Instrument
+from collector.kraken.server.source import Instrument
+from collector.kraken.simulator.book import FullBook
 from tests.kraken.naive_book import NaiveBook, read_digits
 
 # Few prices and few levels, so that levels are pushed out, come back and go within one message.

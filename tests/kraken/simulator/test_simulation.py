@@ -9,9 +9,15 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from collector.kraken.pairs import BOOK_DEPTHS
-from collector.kraken.simulator import DEFAULT_PAIRS, SUBSCRIBER_LAG, Simulation, open_simulation, simulated_frames
-from collector.kraken.simulator_market import HISTORY_TRADES, Market
-from collector.kraken.source import Instrument, SubscriberTooSlow, parse_nanoseconds
+from collector.kraken.server.source import Instrument, SubscriberTooSlow, parse_nanoseconds
+from collector.kraken.simulator.market import HISTORY_TRADES, Market
+from collector.kraken.simulator.simulation import (
+    DEFAULT_PAIRS,
+    SUBSCRIBER_LAG,
+    Simulation,
+    open_simulation,
+    simulated_frames,
+)
 from tests.kraken.naive_book import NaiveBook, read_digits
 
 START = 1_700_000_000 * 10**9

@@ -9,7 +9,7 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Iterable
 
-from collector.kraken.source import Instrument, format_nanoseconds
+from collector.kraken.server.source import Instrument, format_nanoseconds
 
 CHECKSUM_LEVELS = 10
 

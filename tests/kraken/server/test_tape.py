@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from collector.kraken.simulator import simulated_frames
-from collector.kraken.source import parse_nanoseconds
-from collector.kraken.tape import TapeSource
+from collector.kraken.server.source import parse_nanoseconds
+from collector.kraken.server.tape import TapeSource
+from collector.kraken.simulator.simulation import simulated_frames
 from tests.kraken.client import connected, serving
 from tests.kraken.naive_book import NaiveBook
 

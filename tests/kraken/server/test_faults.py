@@ -6,10 +6,10 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed
 
-from collector.kraken.faults import RATE_LIMIT_BARE, RATE_LIMIT_V1, RATE_LIMIT_V2, Faults
-from collector.kraken.server import Address
-from collector.kraken.simulator import open_simulation, simulated_frames
-from collector.kraken.tape import TapeSource
+from collector.kraken.server.faults import RATE_LIMIT_BARE, RATE_LIMIT_V1, RATE_LIMIT_V2, Faults
+from collector.kraken.server.serving import Address
+from collector.kraken.server.tape import TapeSource
+from collector.kraken.simulator.simulation import open_simulation, simulated_frames
 from tests.kraken.client import HEARTBEAT, connected, is_book, is_listening, serving, upgrade_status, wait_until
 from tests.kraken.naive_book import NaiveBook
 

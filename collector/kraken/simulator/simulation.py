@@ -15,8 +15,7 @@ from functools import partial
 import trio
 
 from collector.kraken.pairs import BOOK_DEPTHS
-from collector.kraken.simulator_market import Market, Step
-from collector.kraken.source import (
+from collector.kraken.server.source import (
     FRAMES_A_BATCH,
     NANOSECONDS,
     DepthRow,
@@ -25,6 +24,7 @@ from collector.kraken.source import (
     Session,
     SubscriberTooSlow,
 )
+from collector.kraken.simulator.market import Market, Step
 
 DEFAULT_RATE = 50.0  # steps a second of the busiest pair; BTC/USD at depth 100 was measured at 49.3
 TAPE_START = 1_700_000_000 * NANOSECONDS  # 2023-11-14T22:13:20Z; a tape is the same whenever it is made

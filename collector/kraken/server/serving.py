@@ -14,11 +14,11 @@ import h11
 import msgspec
 import trio
 
-from collector.kraken.faults import Faults
-from collector.kraken.server_connection import OnSent, Service, run_connection
-from collector.kraken.server_http import HttpClient, Reply
-from collector.kraken.server_rest import RATE_LIMITED, RestError, call
-from collector.kraken.source import Source
+from collector.kraken.server.connection import OnSent, Service, run_connection
+from collector.kraken.server.faults import Faults
+from collector.kraken.server.http import HttpClient, Reply
+from collector.kraken.server.rest import RATE_LIMITED, RestError, call
+from collector.kraken.server.source import Source
 
 HOST = "127.0.0.1"  # loopback only: anyone who reaches it is served
 WEBSOCKET_PATH = "/v2"

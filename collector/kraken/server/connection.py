@@ -15,9 +15,9 @@ from trio_util import periodic
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 from wsproto.utilities import LocalProtocolError
 
-from collector.kraken.faults import Faults
-from collector.kraken.server_messages import HEARTBEAT, instrument_stream, status_message
-from collector.kraken.server_requests import (
+from collector.kraken.server.faults import Faults
+from collector.kraken.server.messages import HEARTBEAT, instrument_stream, status_message
+from collector.kraken.server.requests import (
     ALREADY_SUBSCRIBED,
     METHOD_UNKNOWN,
     NOT_SUBSCRIBED,
@@ -31,8 +31,8 @@ from collector.kraken.server_requests import (
     refused,
     wants_snapshot,
 )
-from collector.kraken.server_wire import Opcode, Wire
-from collector.kraken.source import Session, Source, SubscriberTooSlow, format_nanoseconds
+from collector.kraken.server.source import Session, Source, SubscriberTooSlow, format_nanoseconds
+from collector.kraken.server.wire import Opcode, Wire
 
 HEARTBEAT_PERIOD = 1.0  # seconds; measured as steady, whether data flows or not
 IDLE_TIMEOUT = 60.0  # seconds; Kraken closes a connection that neither asks nor is subscribed for about a minute

@@ -11,7 +11,7 @@ import msgspec
 
 from collector.kraken.orderbook import Level, OrderBook, parse_level
 from collector.kraken.pairs import BOOK_DEPTHS
-from collector.kraken.source import (
+from collector.kraken.server.source import (
     FRAMES_A_BATCH,
     NANOSECONDS,
     TRADE_SNAPSHOT_ROWS,

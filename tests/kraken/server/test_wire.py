@@ -3,7 +3,7 @@ import trio
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import TextMessage
 
-from collector.kraken.server_wire import Opcode, Wire, frame_header
+from collector.kraken.server.wire import Opcode, Wire, frame_header
 
 
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 65_535, 65_536, 200_000])

@@ -6,11 +6,12 @@ import httpx2
 import pytest
 import trio
 
-from collector.kraken import server_connection, simulator
-from collector.kraken.faults import Faults
-from collector.kraken.server import Address, serve
-from collector.kraken.simulator import SimulatedSource, open_simulation, simulated_frames
-from collector.kraken.tape import TapeSource
+from collector.kraken.server import connection as server_connection
+from collector.kraken.server.faults import Faults
+from collector.kraken.server.serving import Address, serve
+from collector.kraken.server.tape import TapeSource
+from collector.kraken.simulator import simulation as simulator
+from collector.kraken.simulator.simulation import SimulatedSource, open_simulation, simulated_frames
 from tests.kraken.client import HEARTBEAT, UPGRADE, connected, is_book, serving, upgrade_status, wait_until
 from tests.kraken.naive_book import NaiveBook
 

@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar
 
 from trio_util import AsyncBool
 
-from collector.kraken.faults_frames import cross_snapshot, deep_change_withholder, spoil_checksum, swapper
+from collector.kraken.server.frame_faults import cross_snapshot, deep_change_withholder, spoil_checksum, swapper
 
 Alteration = Callable[[bytes], list[bytes] | None]
 Value = TypeVar("Value")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from collector.kraken.source import NANOSECONDS, DepthRow, Instrument, PublicTrade, Source
+from collector.kraken.server.source import NANOSECONDS, DepthRow, Instrument, PublicTrade, Source
 
 TRADES_LIMIT = 1000  # also the default
 DEPTH_LIMIT, DEPTH_DEFAULT = 500, 100
