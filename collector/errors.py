@@ -31,7 +31,20 @@ class FeedError(Exception):
 
 
 class RestError(Exception):
-    """Kraken's REST interface gave no usable answer. Recovered by the caller: it tries again later."""
+    """Kraken's REST interface gave no usable answer. Recovered by the caller: it tries again later.
+
+    Attributes:
+        not_before: seconds since 1970 before which Kraken wants to hear nothing, 0 where it did not say.
+
+    """
+
+    def __init__(self, message: str, *, not_before: int = 0) -> None:
+        super().__init__(message)
+        self.not_before = not_before
+
+
+class UnknownPair(RestError):  # noqa: N818 - named by what happened, as the field does
+    """Kraken's REST interface does not know a pair. Recovered by the caller: asking again is of no use."""
 
 
 class StorageUnavailable(Exception):  # noqa: N818 - named by what happened, as the field does

@@ -65,4 +65,23 @@ class Interrupted(msgspec.Struct, frozen=True, gc=False, tag="interrupted"):
     reason: str
 
 
-Record: TypeAlias = Trade | BookRow | Coverage | Interrupted
+class Difference(msgspec.Struct, frozen=True):
+    """A level that a book and a snapshot do not agree on; a size is None where the level is not there at all."""
+
+    side: Literal["bid", "ask"]
+    price: str
+    ours: str | None
+    theirs: str | None
+
+
+class Audit(msgspec.Struct, frozen=True, gc=False, tag="audit"):
+    """The comparison of a book with a fresh snapshot on every level: passed where no level differs."""
+
+    pair: str
+    chain: int
+    audited_at: str
+    differences: list[Difference]
+
+
+Proof: TypeAlias = Coverage | Interrupted | Audit  # what is said of rows, beside the rows themselves
+Record: TypeAlias = Trade | BookRow | Proof

@@ -134,8 +134,9 @@ def _is_unavailable(error: psycopg.Error) -> bool:
 
 
 def _one_line(error: psycopg.Error) -> str:
-    reason = error.diag.message_primary or str(error) or type(error).__name__
-    return " ".join(reason.split())
+    """The reason without libpq's hints, which stand on lines of their own, and without what psycopg says before it."""
+    reason = error.diag.message_primary or str(error).removeprefix("connection failed: ") or type(error).__name__
+    return reason.splitlines()[0].strip()
 
 
 def abandon(connection: Connection) -> None:

@@ -39,6 +39,7 @@ ON CONFLICT (number) DO UPDATE SET name = excluded.name, applied_at = excluded.a
 INDEXES_OF = (
     "SELECT relname FROM pg_index JOIN pg_class ON oid = indexrelid WHERE indrelid = to_regclass(%s) AND indisvalid"
 )
+FUNCTIONS_THERE = "SELECT count(to_regprocedure(signature)) FROM unnest(%s::text[]) AS signature"
 
 
 def migrate(connection: Connection) -> list[str]:
@@ -64,10 +65,11 @@ def migrate(connection: Connection) -> list[str]:
             _run(connection, pending, legacy)
         except psycopg.errors.InsufficientPrivilege:
             raise
-        except psycopg.ProgrammingError:  # a table under one of our names is another than ours, or a bug
-            _refuse_faults(connection)
+        except psycopg.ProgrammingError:  # something under one of our names is another than ours, or a bug
+            _refuse(table_faults.reader_faults(connection))  # first: a column may only not be there yet
+            _refuse(table_faults.table_faults(connection))
             raise
-        _refuse_faults(connection)
+        _refuse(table_faults.table_faults(connection))
     return [step.name for step in pending]
 
 
@@ -111,16 +113,16 @@ def _apply(connection: Connection, step: schema.Migration) -> None:
 
 
 def _complete(connection: Connection) -> bool:
-    """Whether every table and every index is there; their columns are checked at the end."""
+    """Whether every table, index, view and function is there; the columns of tables are checked at the end."""
     for table in schema.TABLES:
         indexes = {index for (index,) in connection.execute(INDEXES_OF, [table])}
         needed = {index for index, of in schema.INDEXES.items() if of == table}
         if not table_faults.exists(connection, table) or not needed <= indexes:
             return False
-    return True
+    (functions,) = connection.execute(FUNCTIONS_THERE, [list(schema.FUNCTIONS)]).fetchone() or (0,)
+    return functions == len(schema.FUNCTIONS) and all(table_faults.exists(connection, view) for view in schema.VIEWS)
 
 
-def _refuse_faults(connection: Connection) -> None:
-    found = table_faults.table_faults(connection)
-    if found:
-        raise UnusableDatabase("\n".join(found))
+def _refuse(faults: list[str]) -> None:
+    if faults:
+        raise UnusableDatabase("\n".join(faults))

@@ -25,6 +25,7 @@ from collector.storage.schema import SCHEMA_LOCK
 
 PARENT = "kraken_orderbook"
 FIRST_DAY = date(2013, 1, 1)  # no time before it is ever accepted from the feed
+DAYS_AHEAD = 2  # days that are made before they come; each is tried for many times
 ONE_DAY = timedelta(days=1)
 # What every row of this collector has; the parent is less strict for the sake of adopted tables.
 REQUIRED = ("pair", "bids", "asks", "type", "checksum", "chain", "seq")
@@ -99,7 +100,7 @@ def ensure_day(connection: Connection, day: date) -> bool:
     return True
 
 
-def ensure_ahead(connection: Connection, today: date, days: int) -> list[date]:
+def ensure_ahead(connection: Connection, today: date, days: int = DAYS_AHEAD) -> list[date]:
     """Make the partitions for `today` and the `days` after it; return the days that were made."""
     ahead = (today + offset * ONE_DAY for offset in range(days + 1))
     return [day for day in ahead if ensure_day(connection, day)]

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from collector.records import BookRow, Coverage, Interrupted, Record, Trade
+from collector.records import BookRow, Proof, Record, Trade
 from collector.storage.copy_text import book_line, trade_line
 
 _HEAD = struct.Struct(">cII")
@@ -46,12 +46,12 @@ class Segment(msgspec.Struct, frozen=True):
     header: Header
     book: list[bytes]
     trades: list[bytes]
-    coverage: list[Coverage | Interrupted]
+    coverage: list[Proof]
     torn: int
 
 
 _header_decoder = msgspec.json.Decoder(Header)
-_coverage_decoder = msgspec.json.Decoder(list[Coverage | Interrupted])
+_coverage_decoder = msgspec.json.Decoder(list[Proof])
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)  # the second is what msgspec raises for what is no UTF-8
 
 
@@ -72,7 +72,7 @@ def encode_records(records: Sequence[Record]) -> bytes:
     """What one append adds to a segment."""
     book: list[bytes] = []
     trades: list[bytes] = []
-    coverage: list[Coverage | Interrupted] = []
+    coverage: list[Proof] = []
     for record in records:
         match record:
             case BookRow():
@@ -99,7 +99,7 @@ def read_segment(data: bytes) -> Segment | None:
         return None
     book: list[bytes] = []
     trades: list[bytes] = []
-    coverage: list[Coverage | Interrupted] = []
+    coverage: list[Proof] = []
     try:
         header = _header_decoder.decode(payload)
     except _UNREADABLE:

@@ -7,14 +7,19 @@ given up and a process that was killed all end the same way.
 
 from datetime import date
 from itertools import chain
+from typing import TypeAlias
+from uuid import UUID
 
+import msgspec
 import psycopg
 
-from collector.records import Coverage, Interrupted
+from collector.records import Audit, Coverage, Interrupted
 from collector.storage.copy_text import BOOK_COLUMNS, TRADE_COLUMNS
 from collector.storage.database import Connection
 from collector.storage.partitions import ensure_day
 from collector.storage.segments import Segment
+
+Cursor: TypeAlias = psycopg.Cursor[tuple[object, ...]]
 
 _PREPARE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS incoming_trades (LIKE kraken_trades) ON COMMIT DELETE ROWS
@@ -43,6 +48,23 @@ SET last_at = excluded.last_at, updates = excluded.updates, rows = excluded.rows
 _INTERRUPT = """
 UPDATE kraken_coverage SET ended_at = last_at, end_reason = %s WHERE spool = %s AND ended_at IS NULL
 """
+
+_AUDIT = """
+INSERT INTO kraken_audits (pair, chain, audited_at, passed, differences) VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT (pair, chain, audited_at) DO NOTHING
+"""
+_SUSPECT = """
+UPDATE kraken_coverage AS run SET suspect_since = coalesce(
+    (SELECT max(audited_at) FROM kraken_audits WHERE pair = run.pair AND chain = run.chain AND passed), run.started_at
+)
+WHERE run.pair = %(pair)s AND run.channel = 'book' AND run.chain = %(chain)s
+"""
+
+
+def last_segment(connection: Connection, spool: UUID) -> int:
+    """The highest number of a spool's segments that is stored, 0 for none."""
+    row = connection.execute("SELECT last_segment FROM collector_spools WHERE spool = %s", [spool]).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def prepare(connection: Connection) -> None:
@@ -73,23 +95,36 @@ def _ship(connection: Connection, segment: Segment) -> int:
             return 0
         stored = 0
         if segment.book:
-            stored += _copy(cursor, _COPY_BOOK, segment.book)
+            stored += store_book(cursor, segment.book)
         if segment.trades:
-            _copy(cursor, _COPY_TRADES, segment.trades)
-            cursor.execute(_INSERT_TRADES)
-            stored += cursor.rowcount
+            stored += store_trades(cursor, segment.trades)
         _store_coverage(cursor, segment)
         return stored
 
 
-def _copy(cursor: psycopg.Cursor[tuple[object, ...]], statement: str, blocks: list[bytes]) -> int:
+def store_book(cursor: Cursor, blocks: list[bytes]) -> int:
+    """Add book rows, in COPY's text, within a transaction; return how many there were."""
+    return _copy(cursor, _COPY_BOOK, blocks)
+
+
+def store_trades(cursor: Cursor, blocks: list[bytes]) -> int:
+    """Add the trades that are not there yet, in COPY's text, within a transaction; return how many that was.
+
+    The connection must be prepared. What passes through stays until the transaction's end, so call it once in one.
+    """
+    _copy(cursor, _COPY_TRADES, blocks)
+    cursor.execute(_INSERT_TRADES)
+    return cursor.rowcount
+
+
+def _copy(cursor: Cursor, statement: str, blocks: list[bytes]) -> int:
     with cursor.copy(statement) as copy:
         for block in blocks:
             copy.write(block)
     return cursor.rowcount
 
 
-def _store_coverage(cursor: psycopg.Cursor[tuple[object, ...]], segment: Segment) -> None:
+def _store_coverage(cursor: Cursor, segment: Segment) -> None:
     """Store what the segment says of each run; of several states of a run the last one counts."""
     spool = segment.header.spool
     latest: dict[tuple[str, str, int], Coverage] = {}
@@ -101,12 +136,21 @@ def _store_coverage(cursor: psycopg.Cursor[tuple[object, ...]], segment: Segment
                 _cover(cursor, latest, spool)
                 latest = {}
                 cursor.execute(_INTERRUPT, (reason, spool))
+            case Audit():
+                _cover(cursor, latest, spool)
+                latest = {}
+                _store_audit(cursor, record)
     _cover(cursor, latest, spool)
 
 
-def _cover(
-    cursor: psycopg.Cursor[tuple[object, ...]], latest: dict[tuple[str, str, int], Coverage], spool: object
-) -> None:
+def _store_audit(cursor: Cursor, audit: Audit) -> None:
+    differences = msgspec.json.encode(audit.differences).decode()
+    cursor.execute(_AUDIT, (audit.pair, audit.chain, audit.audited_at, not audit.differences, differences))
+    if audit.differences:
+        cursor.execute(_SUSPECT, {"pair": audit.pair, "chain": audit.chain})
+
+
+def _cover(cursor: Cursor, latest: dict[tuple[str, str, int], Coverage], spool: object) -> None:
     if latest:
         cursor.executemany(
             _COVER,

@@ -13,7 +13,7 @@ import fcntl
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 from uuid import UUID, uuid4
 
 import structlog
@@ -25,17 +25,38 @@ from collector.storage.segments import Header, Segment, encode_header, encode_re
 _SUFFIX = ".segment"
 _NUMBER_WIDTH = 20  # digits: names sort as their numbers do
 _LOCK = "lock"
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+# Bytes that are kept from other users of the disk: on a full one they make room for what was received already, for
+# the ends of the runs, and for the trades until the intake has stopped.
+RESERVE_BYTES = 4 * 2**20
+_RESERVE = "reserve"
 
 log = structlog.get_logger()
+
+
+class Sealed(NamedTuple):
+    """A segment that waits to be shipped: its rows (0 where an earlier process left it) and its size in bytes."""
+
+    rows: int
+    size: int
 
 
 class Spool:
     """A folder of segments, held by one process at a time.
 
     Attributes:
+        identity: by which the database knows the spool.
         database: the database that new segments belong to, None until one was met.
         last_chain: the highest chain number that the spool has seen.
-        sealed: the segments that wait to be shipped, in order: number and rows (0 for an earlier process's).
+        sealed: the segments that wait to be shipped, in order of their numbers.
+        number: the number of the segment being written, above that of every other.
+        bytes: the size of all segments.
+        first_number: the number of the first segment of this process.
+        synced_to: the number up to which sealed segments outlast a power cut. Only these may be shipped: one that is
+            deleted while an earlier one could still be lost would let its number come again.
+        renamed_from: the number from which on segments are shipped under this identity, whatever is in them.
+        successor: a database that was met in the place of `database`, for whose rows a new spool is to begin.
         open_bytes: bytes in the segment being written, beside its header.
         open_rows: trades and book rows in it.
         rows: trades and book rows that were appended since the folder was taken.
@@ -46,14 +67,20 @@ class Spool:
         self.directory = directory
         self.database: UUID | None = None
         self.last_chain = 0
-        self.sealed: dict[int, int] = {}
+        self.sealed: dict[int, Sealed] = {}
+        self.bytes = 0
         self.open_bytes = 0
         self.open_rows = 0
         self.rows = 0
-        self._identity = uuid4()
+        self.identity = uuid4()
+        self.first_number = 0
+        self.synced_to = 0
+        self.renamed_from: int | None = None
+        self.successor: UUID | None = None
         self._lock = lock
-        self._number = 0
+        self.number = 0
         self._file = -1
+        self._open_size = 0
         self._unwritten: list[Record] = []
 
     @classmethod
@@ -69,7 +96,9 @@ class Spool:
             spool = cls(directory, _lock(directory))
             try:
                 spool._recover()
+                spool.release_reserve()
                 spool._begin_segment()
+                spool.first_number = spool.number
             except BaseException:
                 os.close(spool._lock)
                 raise
@@ -80,7 +109,17 @@ class Spool:
     @property
     def waiting_rows(self) -> int:
         """Rows of this process that are appended and not shipped."""
-        return self.open_rows + sum(self.sealed.values())
+        return self.open_rows + sum(segment.rows for segment in self.sealed.values())
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether records are kept that could not be written yet."""
+        return bool(self._unwritten)
+
+    @property
+    def shippable(self) -> int:
+        """How many segments may be shipped."""
+        return sum(number <= self.synced_to for number in self.sealed)
 
     def close(self) -> None:
         """Let go of the folder; what is in it waits for the next process."""
@@ -106,11 +145,12 @@ class Spool:
 
     def seal(self) -> int | None:
         """Go on in a new segment; return the old one's file for `sync`, None where there is nothing in it yet."""
-        if not self.open_bytes:
-            return None
-        number, file, rows = self._number, self._file, self.open_rows
+        return self._go_on() if self.open_bytes else None
+
+    def _go_on(self) -> int:
+        number, file, sealed = self.number, self._file, Sealed(self.open_rows, self._open_size)
         self._begin_segment()
-        self.sealed[number] = rows
+        self.sealed[number] = sealed
         return file
 
     @staticmethod
@@ -146,7 +186,7 @@ class Spool:
 
         This spool goes on under a new identity (see `belongs_to`).
         """
-        self._identity = uuid4()
+        self.identity = uuid4()
         target = self._aside(number, f"of-database-{database}")
         log.error(
             "segment_of_another_database",
@@ -159,20 +199,69 @@ class Spool:
         """Remove the file of a segment that the database has."""
         self._path(number).unlink(missing_ok=True)
 
-    def belongs_to(self, database: UUID) -> bool:
-        """Note the database that segments belong to from now on; return whether it is another one than before.
+    def forget(self, number: int) -> None:
+        """Count a segment no more whose file is gone."""
+        self.bytes -= self.sealed.pop(number).size
 
-        What follows is then a new spool: the other database's segments keep their identity, under which they can
-        still be shipped to where they belong, and neither ever takes a number of the one for one of the other.
+    def keep_reserve(self) -> bool:
+        """Take the reserve from the disk, if it is not taken already; return whether there was room for it."""
+        path = self.directory / _RESERVE
+        if self.has_reserve():
+            return True
+        try:
+            with path.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            if error.errno not in DISK_FULL:
+                raise
+            return False
+        return True
+
+    def has_reserve(self) -> bool:
+        """Whether the reserve is taken."""
+        return (self.directory / _RESERVE).exists()
+
+    def disk_free(self) -> int:
+        """Bytes that are free on the disk."""
+        disk = os.statvfs(self.directory)
+        return disk.f_bavail * disk.f_frsize
+
+    def release_reserve(self) -> None:
+        """Give the reserve back to the disk, for what must be written now."""
+        (self.directory / _RESERVE).unlink(missing_ok=True)
+
+    def belongs_to(self, database: UUID) -> None:
+        """Note the database that segments belong to from now on.
+
+        After another one, what follows is a new spool: the other database's segments keep their identity, under which
+        they can still be shipped to where they belong, and neither ever takes a number of the one for one of the
+        other.
         """
-        changed = self.database not in (None, database)
-        self.database = database
-        if changed:
-            self._identity = uuid4()
-            file = self.seal()
-            if file is not None:
-                self.sync(file)
-        return changed
+        before, self.database = self.database, database
+        if before not in (None, database):
+            self._begin_anew(before)
+        self.successor = None
+
+    def start_over(self) -> None:
+        """Number anew: the database has numbers of this process already, from another life of this folder.
+
+        So it is with a folder that was restored from a backup, or copied. What this process has sealed until now is
+        shipped under the new identity, too.
+        """
+        self._begin_anew(self.database)
+        self.renamed_from = self.first_number
+
+    def _begin_anew(self, database_before: UUID | None) -> None:
+        """Go on as a new spool, in a segment whose header says so."""
+        identity_before, self.identity = self.identity, uuid4()
+        number = self.number
+        try:
+            self.sync(self._go_on())
+            self.synced_to = number
+        except OSError:
+            self.identity, self.database = identity_before, database_before
+            raise
 
     def _aside(self, number: int, folder: str) -> Path:
         target = self.directory / folder
@@ -183,27 +272,31 @@ class Spool:
     def _recover(self) -> None:
         """Take over the segments in the folder."""
         numbers = sorted(int(path.stem) for path in self.directory.glob(f"*{_SUFFIX}") if path.stem.isdecimal())
-        self.sealed = dict.fromkeys(numbers, 0)
-        self._number = numbers[-1] if numbers else 0
+        self.sealed = {number: Sealed(0, self._path(number).stat().st_size) for number in numbers}
+        self.bytes = sum(segment.size for segment in self.sealed.values())
+        self.number = self.synced_to = numbers[-1] if numbers else 0
         for number in reversed(numbers):  # of the last, the header may not have reached the disk before a power cut
             segment = read_segment(self._path(number).read_bytes())
             if segment is not None:
-                self._identity = segment.header.spool
+                self.identity = segment.header.spool
                 self.last_chain = max([segment.header.chain, *_chains(segment.coverage)])
                 return
 
     def _begin_segment(self) -> None:
-        number = self._number + 1
+        number = self.number + 1
+        header = encode_header(Header(self.identity, number, self.database, self.last_chain))
         path = self._path(number)
         file = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o644)
         try:
-            _write_all(file, encode_header(Header(self._identity, number, self.database, self.last_chain)))
+            _write_all(file, header)
         except OSError:
             os.close(file)
             path.unlink()
             raise
-        self._number, self._file = number, file
+        self.number, self._file = number, file
         self.open_bytes = self.open_rows = 0
+        self._open_size = len(header)
+        self.bytes += len(header)
 
     def _write(self, data: bytes) -> None:
         end = os.lseek(self._file, 0, os.SEEK_CUR)
@@ -214,6 +307,8 @@ class Spool:
             os.lseek(self._file, end, os.SEEK_SET)
             raise
         self.open_bytes += len(data)
+        self._open_size += len(data)
+        self.bytes += len(data)
 
     def _path(self, number: int) -> Path:
         return self.directory / f"{number:0{_NUMBER_WIDTH}d}{_SUFFIX}"

@@ -35,6 +35,10 @@ FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
 LEFT JOIN pg_constraint ON conindid = indexrelid AND conrelid = indrelid
 WHERE indrelid = to_regclass(%s) AND indisunique ORDER BY relname
 """
+IS_VIEW = "SELECT relkind = 'v' FROM pg_class WHERE oid = to_regclass(%s)"
+FUNCTION = """
+SELECT pg_get_function_result(oid), proname FROM pg_proc WHERE oid = to_regprocedure(%s)
+"""
 # Infinite times, and those that Python's calendar does not have, are as bad as none.
 WITHOUT_TIME = "FROM {table} WHERE event_time IS NULL OR event_time NOT BETWEEN '0001-01-01' AND '9999-12-30'"
 REPEATED = "FROM {table} WHERE trade_id IS NOT NULL GROUP BY pair, trade_id HAVING count(*) > 1"
@@ -53,6 +57,21 @@ def table_faults(connection: Connection) -> list[str]:
             if table == BOOK and partitioning(connection) != BOOK_PARTITIONING:
                 found.append(f"{table} is not partitioned by {BOOK_PARTITIONING}")
             faults += _with_way_out(connection, table, found)
+    return faults
+
+
+def reader_faults(connection: Connection) -> list[str]:
+    """What stands, as something else, under the name of a view or a function of ours, so that it can't be made."""
+    faults = []
+    for view, expected in schema.VIEWS.items():
+        is_view = connection.execute(IS_VIEW, [view]).fetchone() in (None, (True,))
+        if exists(connection, view) and (not is_view or columns(connection, view) != expected):
+            faults += _with_way_out(connection, view, [f"{view} is not the view that this collector makes"])
+    for function, result in schema.FUNCTIONS.items():
+        for returns, name in connection.execute(FUNCTION, [function]).fetchall():
+            if returns != result:
+                mend = f"run: ALTER FUNCTION {function} RENAME TO {name}_aside;"
+                faults.append(f"{function} returns {returns} and must return {result}; {mend}")
     return faults
 
 

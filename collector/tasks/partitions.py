@@ -9,13 +9,12 @@ from datetime import UTC, datetime
 import structlog
 import trio
 
-from collector.errors import StorageUnavailable
+from collector.errors import StorageUnavailable, UnusableDatabase
 from collector.settings import Settings
 from collector.storage.partitions import ensure_ahead
 from collector.tasks.database import open_session
 
 INTERVAL = 3600.0  # seconds; each day is tried for many times before it comes
-DAYS_AHEAD = 2
 
 log = structlog.get_logger()
 
@@ -26,8 +25,8 @@ async def keep_partitions_ahead(settings: Settings) -> None:
         await trio.sleep(INTERVAL)
         try:
             async with open_session(settings.database_url.get_secret_value(), "collector: partitions") as session:
-                made = await session.call(ensure_ahead, datetime.now(UTC).date(), DAYS_AHEAD)
-        except StorageUnavailable as error:
+                made = await session.call(ensure_ahead, datetime.now(UTC).date())
+        except (StorageUnavailable, UnusableDatabase) as error:  # the flush task is the one to judge a database
             log.info("partitions_later", error=str(error), retry_in=INTERVAL)
         else:
             for day in made:

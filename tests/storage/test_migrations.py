@@ -46,15 +46,25 @@ def test_fresh_database_gets_the_schema(empty: Connection) -> None:
         " WHERE indrelid::regclass::text ~ '^(kraken|collector)' AND NOT indisprimary"
     )
     assert dict(made.fetchall()) == schema.INDEXES
+    views = empty.execute("SELECT relname FROM pg_class WHERE relkind = 'v' AND relname ~ '^(kraken|collector)'")
+    assert {view: columns(empty, view) for (view,) in views.fetchall()} == schema.VIEWS
+    functions = empty.execute(
+        "SELECT oid::regprocedure::text, pg_get_function_result(oid) FROM pg_proc WHERE proname ~ '^(kraken|collector)'"
+    )
+    assert dict(functions.fetchall()) == schema.FUNCTIONS
 
 
-def test_every_table_and_column_explains_itself(migrated: Connection) -> None:
+def test_everything_explains_itself(migrated: Connection) -> None:
     """Prevents a user of psql from having to read our code."""
     bare = migrated.execute("""
         SELECT attrelid::regclass, attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
-        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND attnum > 0
+        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v') AND attnum > 0
               AND (col_description(attrelid, attnum) IS NULL OR obj_description(attrelid, 'pg_class') IS NULL)
     """)
+    assert bare.fetchall() == []
+    bare = migrated.execute(
+        "SELECT proname FROM pg_proc WHERE proname ~ '^kraken' AND obj_description(oid, 'pg_proc') IS NULL"
+    )
     assert bare.fetchall() == []
 
 
@@ -88,7 +98,7 @@ def test_two_workers_migrate_at_once(database_url: str) -> None:
 def test_dropped_table_is_mended(migrated: Connection, table: str) -> None:
     """Prevents a table that was dropped by hand from staying away, or its mending from costing rows elsewhere."""
     migrated.execute(TRADE)
-    migrated.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table)))
+    migrated.execute(sql.SQL("DROP TABLE {} CASCADE").format(sql.Identifier(table)))
     assert migrate(migrated) == ALL
     assert migrate(migrated) == []
     kept = 0 if table == "kraken_trades" else 1
@@ -99,6 +109,16 @@ def test_dropped_table_is_mended(migrated: Connection, table: str) -> None:
 def test_dropped_index_is_mended(migrated: Connection, index: str) -> None:
     """Prevents trades from being stored twice, or days from being scanned whole, after an index was dropped by hand."""
     migrated.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(index)))
+    assert migrate(migrated) == ALL
+    assert migrate(migrated) == []
+
+
+@pytest.mark.parametrize(
+    "thing", [*(f"VIEW {view}" for view in schema.VIEWS), *(f"FUNCTION {function}" for function in schema.FUNCTIONS)]
+)
+def test_dropped_view_or_function_is_mended(migrated: Connection, thing: str) -> None:
+    """Prevents readers from losing for good what was dropped by hand or along with a table."""
+    migrated.execute(sql.SQL("DROP {}").format(sql.SQL(thing)))
     assert migrate(migrated) == ALL
     assert migrate(migrated) == []
 
@@ -133,6 +153,8 @@ def test_rollback_of_a_deployment_goes_on_collecting(migrated: Connection) -> No
         "CREATE TABLE kraken_orderbook (event_time TIMESTAMP, pair TEXT) PARTITION BY LIST (pair)",
         "CREATE VIEW kraken_trades AS SELECT 1 AS one",
         "CREATE SEQUENCE kraken_orderbook",
+        "CREATE TABLE kraken_gaps (id INTEGER)",
+        "CREATE VIEW kraken_gaps AS SELECT 1 AS one",
     ],
 )
 def test_something_else_under_our_name_is_refused(empty: Connection, statement: str) -> None:
@@ -141,6 +163,17 @@ def test_something_else_under_our_name_is_refused(empty: Connection, statement: 
     with pytest.raises(UnusableDatabase, match=r"put .* aside") as caught:
         migrate(empty)
     empty.execute(str(caught.value).rpartition("run: ")[2])
+    migrate(empty)
+    assert migrate(empty) == []
+
+
+def test_other_function_under_our_name_is_refused(empty: Connection) -> None:
+    """Prevents a function of somebody else from stopping the collector without a word on what to do."""
+    function = "kraken_no_book_reason(text, timestamp) RETURNS integer LANGUAGE sql AS 'SELECT 1'"
+    empty.execute(sql.SQL("CREATE FUNCTION {}").format(sql.SQL(function)))
+    with pytest.raises(UnusableDatabase, match="returns integer and must return text") as caught:
+        migrate(empty)
+    empty.execute(first_statement(caught.value))
     migrate(empty)
     assert migrate(empty) == []
 

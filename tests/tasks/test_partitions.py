@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from collector.storage.database import connect
 from collector.storage.migrations import migrate
-from collector.storage.partitions import day_partitions
+from collector.storage.partitions import DAYS_AHEAD, day_partitions
 from collector.tasks import partitions
 from collector.tasks.partitions import keep_partitions_ahead
 
@@ -19,7 +19,7 @@ from collector.tasks.partitions import keep_partitions_ahead
 async def test_days_are_made_ahead(migrated_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents midnight from finding no partition, in a process that runs for months."""
     monkeypatch.setattr(partitions, "INTERVAL", 0.05)
-    expected = {datetime.now(UTC).date() + timedelta(days=offset) for offset in range(partitions.DAYS_AHEAD + 1)}
+    expected = {datetime.now(UTC).date() + timedelta(days=offset) for offset in range(DAYS_AHEAD + 1)}
 
     def days() -> set:
         with connect(migrated_url, application_name="tests") as connection:

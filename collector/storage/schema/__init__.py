@@ -1,8 +1,9 @@
 """The schema as data: the migrations, in order, and the tables that they amount to.
 
 Every migration is idempotent, whatever of it is there already; it never takes anything away that an older collector
-needs, so that a deployment can be rolled back. `TABLES` and `INDEXES` say what must be there once all have run: by
-them a schema is checked and a table is adopted, and a test holds them equal to what the migrations make.
+needs, so that a deployment can be rolled back. `TABLES`, `INDEXES`, `VIEWS` and `FUNCTIONS` say what must be there once
+all have run: by them a schema is checked and a table is adopted, and a test holds them equal to what the migrations
+make.
 """
 
 import re
@@ -47,12 +48,21 @@ TABLES = {
         "ended_at": TIMESTAMP,
         "end_reason": "text",
         "spool": "uuid",
+        "dropped_before": TIMESTAMP,
+        "suspect_since": TIMESTAMP,
     },
     "kraken_absent_trades": {
         "pair": "text",
         "first_id": "bigint",
         "last_id": "bigint",
         "found_at": TIMESTAMP,
+    },
+    "kraken_audits": {
+        "pair": "text",
+        "chain": "bigint",
+        "audited_at": TIMESTAMP,
+        "passed": "boolean",
+        "differences": "jsonb",
     },
     "collector_spools": {"spool": "uuid", "last_segment": "bigint", "shipped_at": TIMESTAMP},
     "collector_database": {"id": "uuid", "origin": "text", "created_at": TIMESTAMP},
@@ -61,10 +71,31 @@ TABLES = {
 INDEXES = {
     "kraken_trades_pair_trade_id": "kraken_trades",
     "kraken_trades_event_time": "kraken_trades",
+    "kraken_trades_adopted": "kraken_trades",
     "kraken_orderbook_event_time": "kraken_orderbook",
     "kraken_orderbook_snapshots": "kraken_orderbook",
     "kraken_coverage_open": "kraken_coverage",
     "collector_database_one_row": "collector_database",
+}
+# What readers use. View: its columns, as above.
+VIEWS = {
+    "kraken_gaps": {
+        "pair": "text",
+        "channel": "text",
+        "started_at": TIMESTAMP,
+        "ended_at": TIMESTAMP,
+        "reason": "text",
+    },
+}
+# Function, as `regprocedure` writes it: its result, as `pg_get_function_result` does.
+FUNCTIONS = {
+    f"kraken_book_at(text,{TIMESTAMP},integer)": "TABLE(side text, price numeric, size numeric)",
+    f"kraken_candles(text,interval,{TIMESTAMP},{TIMESTAMP})": (
+        f"TABLE(bucket {TIMESTAMP}, open numeric, high numeric, low numeric, close numeric, volume numeric,"
+        " trades bigint)"
+    ),
+    f"kraken_completeness(text,{TIMESTAMP},{TIMESTAMP})": "TABLE(channel text, share numeric)",
+    f"kraken_no_book_reason(text,{TIMESTAMP})": "text",
 }
 
 

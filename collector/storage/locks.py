@@ -1,0 +1,40 @@
+"""The lock on each pair: a session advisory lock, which PostgreSQL lets go of when its session ends.
+
+It decides who subscribes to a pair, never who may ship. The session has an idle timeout, so that a holder that is
+frozen, or cut off without a word, loses its locks as surely as one that died; PostgreSQL 13 has no such timeout, and
+there only the end of the connection frees them. Session locks need a session: behind a pooler in transaction mode
+they lock nothing.
+"""
+
+from collections.abc import Iterable
+from hashlib import blake2b
+
+from collector.storage.database import Connection
+
+IDLE_TIMEOUT = 8  # seconds without a heartbeat after which PostgreSQL ends the session
+_IDLE_SESSION_TIMEOUT_SINCE = 140000  # the server version that brought the setting
+
+_TRY = """
+SELECT wanted.pair FROM unnest(%s::text[], %s::bigint[]) AS wanted (pair, key) WHERE pg_try_advisory_lock(wanted.key)
+"""
+
+
+def prepare(connection: Connection) -> None:
+    """Ready a session for holding locks."""
+    if connection.info.server_version >= _IDLE_SESSION_TIMEOUT_SINCE:
+        connection.execute("SELECT set_config('idle_session_timeout', %s, false)", [f"{IDLE_TIMEOUT}s"])
+
+
+def try_lock(connection: Connection, pairs: Iterable[str]) -> frozenset[str]:
+    """Lock those of the pairs that no other session holds; return them. Doubles as the session's heartbeat.
+
+    A pair that this session holds must not be asked for again: it would have to be let go of twice.
+    """
+    wanted = sorted(pairs)
+    return frozenset(pair for (pair,) in connection.execute(_TRY, [wanted, [_key(pair) for pair in wanted]]))
+
+
+def _key(pair: str) -> int:
+    """A pair's key among advisory locks: any program that locks pairs of this database must compute the same."""
+    digest = blake2b(f"collector:{pair}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)
