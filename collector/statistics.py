@@ -34,6 +34,9 @@ class Statistics:
         unknown: messages of channels that nobody asked for.
         published: messages handed to Redis.
         unpublished: messages that Redis subscribers missed.
+        missing_trades: trades that are known to be missing from PostgreSQL now, by pair.
+        repaired_trades: trades that were missing and that REST had.
+        absent_trades: trades that were missing and that REST does not have either.
 
     """
 
@@ -49,3 +52,6 @@ class Statistics:
     unknown: int = 0
     published: int = 0
     unpublished: int = 0
+    missing_trades: Counter[str] = field(default_factory=Counter)
+    repaired_trades: int = 0
+    absent_trades: int = 0
