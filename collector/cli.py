@@ -5,9 +5,11 @@ from typing import Annotated
 import typer
 
 from collector import exit_status
+from collector.commands.book import book
 from collector.commands.migrate import migrate
 from collector.commands.run import run
 from collector.commands.simulate import DEFAULT_PAIRS, DEFAULT_PORT, DEFAULT_RATE, DEFAULT_SEED, simulate
+from collector.commands.verify import verify
 from collector.kraken.pairs import parse_pairs
 
 app = typer.Typer(
@@ -59,3 +61,32 @@ def _simulate(
 ) -> None:
     """Serve a simulated Kraken on this machine, for a collector to be pointed at."""
     raise typer.Exit(simulate(port, _pairs(pairs), seed, rate))
+
+
+@app.command("verify")
+def _verify(
+    pairs: Annotated[
+        str | None, typer.Option(help="A comma list of symbols; all that are stored when left out.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="From this time on, such as 2026-01-31T12:00:00Z.")] = None,
+    until: Annotated[str | None, typer.Option(help="Up to before this time.")] = None,
+    *,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="First close the holes that Kraken's REST can close.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")] = False,
+) -> None:
+    """Check what is stored: trades without holes, books by their checksums, coverage by its rows."""
+    raise typer.Exit(verify(pairs, since, until, repair=repair, as_json=as_json))
+
+
+@app.command("book")
+def _book(
+    pair: Annotated[str, typer.Argument(metavar="PAIR", help="Kraken's symbol, such as BTC/USD.")],
+    at: Annotated[str, typer.Option(metavar="TIME", help="Such as 2026-01-31T12:00:00Z; UTC where no zone is named.")],
+    levels: Annotated[int | None, typer.Option(min=1, help="The best levels of each side; all when left out.")] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with every digit.")] = False,
+) -> None:
+    """Show the order book of a pair as it was at a time."""
+    raise typer.Exit(book(pair, at, levels, as_json=as_json))

@@ -27,6 +27,14 @@ class Subscribed(msgspec.Struct, frozen=True, gc=False):
     time: str | None
 
 
+class Unsubscribed(msgspec.Struct, frozen=True, gc=False):
+    """A pair's subscription was given up on purpose, and no message of it comes any more."""
+
+    channel: Channel
+    pair: str
+    reason: str
+
+
 class Disconnected(msgspec.Struct, frozen=True, gc=False):
     """The connection is gone; `last_frame_at` is the monotonic time (seconds) when it was last known to be alive."""
 
@@ -34,7 +42,9 @@ class Disconnected(msgspec.Struct, frozen=True, gc=False):
     last_frame_at: float
 
 
-FeedEvent: TypeAlias = Connected | Subscribed | Disconnected | BookMessage | TradeMessage | Heartbeat | Malformed
+FeedEvent: TypeAlias = (
+    Connected | Subscribed | Unsubscribed | Disconnected | BookMessage | TradeMessage | Heartbeat | Malformed
+)
 
 
 class ResyncRequests:
@@ -57,3 +67,19 @@ class ResyncRequests:
                 if wanted_on == connection:
                     return pair
             await self._added.wait()
+
+
+class Doubts:
+    """Books that somebody beside the book task found wrong, for the book task to end. Adding never waits."""
+
+    def __init__(self) -> None:
+        self._doubted: dict[str, tuple[int, str]] = {}
+
+    def add(self, pair: str, chain: int, reason: str) -> None:
+        """Doubt a run of a pair's book."""
+        self._doubted[pair] = (chain, reason)
+
+    def take(self) -> dict[str, tuple[int, str]]:
+        """The doubted runs by pair, each with the reason; they are forgotten here."""
+        doubted, self._doubted = self._doubted, {}
+        return doubted

@@ -4,6 +4,7 @@ import logging
 import sys
 from typing import Any
 
+import msgspec
 import structlog
 
 from collector.settings import Settings
@@ -18,24 +19,41 @@ def configure_logs(settings: Settings, *, over_live_line: bool = False) -> None:
     """
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     console = settings.log_format == "console"
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if console else structlog.processors.JSONRenderer()
+    colors = sys.stderr.isatty()
+    # Plain, since the pretty tracebacks show local variables, and with them a password in an address.
+    plain = structlog.dev.plain_traceback
+    last: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
+        if console
+        else [structlog.processors.format_exc_info, _first_things_first]
     )
-    exceptions = [] if console else [structlog.processors.format_exc_info]
+    if not console:
+        last.append(structlog.processors.JSONRenderer(default=msgspec.to_builtins))
+    if over_live_line and sys.stderr.isatty():
+        last.append(_take_the_line)
+    shared: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *exceptions,
-            renderer,
-            *([_take_the_line] if over_live_line and sys.stderr.isatty() else []),
-        ],
+        processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=max(level, logging.WARNING), format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
+        )
+    )
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler])
     logging.getLogger("trio-websocket").setLevel(logging.INFO)  # at DEBUG it logs every frame
+
+
+def _first_things_first(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """When, how bad and what, before the details."""
+    return {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event} | dict(event)
 
 
 def _take_the_line(_logger: object, _method: str, text: Any) -> str:

@@ -13,18 +13,24 @@ from typing import ParamSpec
 import trio
 from trio_util import move_on_when
 
+from collector.assignment import Assignment
 from collector.books import Books
-from collector.feed import FeedEvent, ResyncRequests
+from collector.feed import Doubts, FeedEvent, ResyncRequests
 from collector.records import Record
 from collector.rows import ChainNumbers
 from collector.settings import Settings
 from collector.statistics import Statistics
 from collector.storage.spool import Spool
 from collector.supervisor import restarting, stop_on_signal
+from collector.tasks.audit import audit_books
 from collector.tasks.book import keep_books
 from collector.tasks.flush import flush
+from collector.tasks.lock import hold_locks
 from collector.tasks.partitions import keep_partitions_ahead
+from collector.tasks.probe import probe_quiet_books
 from collector.tasks.publish import PublishQueue, publish
+from collector.tasks.repair import repair
+from collector.tasks.retention import drop_old_days
 from collector.tasks.socket import Attempts, run_socket
 
 # Events between socket and book: what arrives while the book task works through a batch. Kraken's own client queues
@@ -56,16 +62,16 @@ class Collector:
         self._publishing = PublishQueue(self.statistics)
         self._records, self._stored = trio.open_memory_channel[list[Record]](RECORD_BATCHES)
         self._interruption = "process_ended"
+        self._assignment = Assignment()
+        self._doubts = Doubts()
+        self._books: Books | None = None
 
     async def run(self) -> None:
         """Collect until `stop`, then drain; side tasks restart alone, since none of them may cost coverage."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stop_on_signal, self.stop, nursery.cancel_scope)
-            nursery.start_soon(restarting, "partitions", lambda: keep_partitions_ahead(self.settings))
-            if self.settings.use_redis:
-                nursery.start_soon(
-                    restarting, "publish", lambda: publish(self.settings, self._publishing, self.statistics)
-                )
+            for name, task in self._side_tasks().items():
+                nursery.start_soon(restarting, name, task)
             await restarting("group", self._run_group, self.stop)
             nursery.cancel_scope.cancel()
 
@@ -73,22 +79,54 @@ class Collector:
         """Socket, book and flush, linked by channels; a crash in one ends all three."""
         if self.stop.is_set():  # it crashed while it drained: what it had is in the channel and in the spool
             await self._records.aclose()
-            await flush(self.settings, self._stored, self.spool, self.statistics)
+            await self._flush()
             return
         events, feed = trio.open_memory_channel[FeedEvent](EVENTS)
         resyncs = ResyncRequests()
-        books = Books(self.settings, resyncs, self._numbers, self.statistics, utc_now)
+        self._books = books = Books(self.settings, resyncs, self._doubts, self._numbers, self.statistics, utc_now)
         interruption, self._interruption = self._interruption, "crash"
         async with trio.open_nursery() as group:
             group.start_soon(_then_close, events, self._run_socket, events, resyncs)
             group.start_soon(
                 _then_close, self._records, keep_books, books, feed, self._records, self._offer, interruption
             )
-            group.start_soon(flush, self.settings, self._stored, self.spool, self.statistics)
+            group.start_soon(self._flush)
 
     async def _run_socket(self, events: trio.MemorySendChannel[FeedEvent], resyncs: ResyncRequests) -> None:
         async with move_on_when(self.stop.wait):
-            await run_socket(self.settings, events, resyncs, self._attempts, self.statistics)
+            await run_socket(self.settings, self._assignment, events, resyncs, self._attempts, self.statistics)
+
+    async def _flush(self) -> None:
+        await flush(self.settings, self._assignment, self._stored, self.spool, self._doubts, self.statistics)
+
+    def _side_tasks(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """What runs beside the group, by name."""
+        settings = self.settings
+        tasks: dict[str, Callable[[], Awaitable[None]]] = {
+            "lock": self._hold_locks,
+            "partitions": lambda: keep_partitions_ahead(settings),
+            "probe": lambda: probe_quiet_books(settings, lambda: self._books, self._doubts),
+            "repair": self._repair,
+            "audit": self._audit,
+        }
+        if settings.book_retention_days is not None:
+            url, keep_days = settings.database_url.get_secret_value(), settings.book_retention_days
+            tasks["retention"] = lambda: drop_old_days(url, keep_days)
+        if settings.use_redis:
+            tasks["publish"] = lambda: publish(settings, self._publishing, self.statistics)
+        return tasks
+
+    async def _hold_locks(self) -> None:
+        async with move_on_when(self.stop.wait):  # whoever stands by need not wait for the drain
+            await hold_locks(self.settings, self._assignment.pairs)
+
+    async def _repair(self) -> None:
+        async with move_on_when(self.stop.wait):  # what it would add now could keep the drain from ending
+            await repair(self.settings, self._assignment.pairs, self.spool, self.statistics)
+
+    async def _audit(self) -> None:
+        async with move_on_when(self.stop.wait):
+            await audit_books(self.settings, lambda: self._books, self._doubts, self._records, self._attempts)
 
     def _offer(self, records: list[Record]) -> None:
         if self.settings.use_redis:

@@ -7,6 +7,7 @@ one channel. Within a book run `seq` counts its rows from 0 without holes.
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
+from collector.book_window import BookWindow
 from collector.errors import BookDesync
 from collector.kraken.messages import BookMessage
 from collector.kraken.orderbook import Evicted, Level, OrderBook
@@ -16,6 +17,8 @@ from collector.records import BookRow, Coverage, Trade
 
 # Updates after which the collector writes a checkpoint of its own, so that no reader has to apply more than these.
 CHECKPOINT_UPDATES = 10_000
+# How far an update's time may lie before the one before it. Readers find a run's rows by time with as much to spare.
+MAX_STEP_BACK = timedelta(seconds=5)
 _DATE_WIDTH = len("2026-08-24")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -41,8 +44,8 @@ class ChainNumbers:
 class Run:
     """One unbroken run of a pair's channel.
 
-    Its times are Kraken's: `last_at` is the last timestamp seen, and `coverage` adds the monotonic time since, for
-    as long as the connection was known to be alive.
+    Its times are Kraken's: the last timestamp seen, to which `coverage` adds the monotonic time since, for as long as
+    the connection was known to be alive. `last_seen` is the monotonic time of its last message.
     """
 
     def __init__(self, pair: str, channel: Channel, chain: int, started_at: str, now: float) -> None:
@@ -53,16 +56,16 @@ class Run:
         self.updates = 0
         self.rows = 0
         self._last_at = started_at
-        self._last_seen = now
+        self.last_seen = now
 
     def see(self, timestamp: str, now: float) -> None:
         """Note a timestamp of Kraken's that arrived now."""
         self._last_at = max(self._last_at, timestamp)
-        self._last_seen = now
+        self.last_seen = now
 
     def coverage(self, alive_at: float, end_reason: str | None = None) -> Coverage:
         """The run as it stands; `alive_at` is when its connection was last known to be alive."""
-        silence = alive_at - self._last_seen
+        silence = alive_at - self.last_seen
         last_at = self._last_at
         if silence > 0:
             last_at = format_time(read_time(last_at) + timedelta(seconds=silence))
@@ -95,9 +98,19 @@ class BookRows:
         self._expects_snapshot = False
         # A snapshot without a time waits for the first update, to take its time.
         self._undated: tuple[BookMessage, Evicted] | None = None
+        self._window: BookWindow | None = None
         self._last_time = ""
         self._checkpoint_at = ""
         self._updates_since_checkpoint = 0
+
+    def open_window(self) -> BookWindow:
+        """Keep the states of the book from now on, for whoever compares them, until `close_window`."""
+        self._window = BookWindow(self.book)
+        return self._window
+
+    def close_window(self) -> None:
+        """Keep the states of the book no longer."""
+        self._window = None
 
     @property
     def is_listening(self) -> bool:
@@ -108,12 +121,17 @@ class BookRows:
         """The pair's subscription was acknowledged: its snapshot comes next."""
         self._expects_snapshot = True
 
-    def end(self, reason: str, alive_at: float) -> list[Coverage]:
-        """Hold no book any more; the run that ends by this, if there is one."""
-        ended = [] if self.run is None else [self.run.coverage(alive_at, reason)]
+    def end(self, reason: str, alive_at: float | None = None) -> list[Coverage]:
+        """Hold no book any more; the run that ends by this, if there is one.
+
+        It ends when its connection was last known to be alive, or, without `alive_at`, with its last row.
+        """
+        run = self.run
+        ended = [] if run is None else [run.coverage(run.last_seen if alive_at is None else alive_at, reason)]
         self.run = None
         self._undated = None
         self._expects_snapshot = False
+        self._last_time = ""
         return ended
 
     def take(self, message: BookMessage, now: float) -> list[BookRow]:
@@ -146,6 +164,8 @@ class BookRows:
         return [_row(run, message.timestamp, message, evicted)]
 
     def _take_update(self, message: BookMessage, timestamp: str, now: float) -> list[BookRow]:
+        if timestamp < self._last_time and read_time(self._last_time) - read_time(timestamp) > MAX_STEP_BACK:
+            raise BookDesync("time_stepped_back")
         day = timestamp[:_DATE_WIDTH]
         entered = self._held(timestamp) if self.run is not None and day > self._last_time[:_DATE_WIDTH] else None
         evicted = self.book.apply(message.bids, message.asks)
@@ -160,6 +180,8 @@ class BookRows:
             # Each day stands alone, so that whole days can be dropped: the book as it entered this one. Now that the
             # update fits it, it is known that nothing was missed since.
             rows.append(self._checkpoint(run, f"{day}T00:00:00.000000Z", entered))
+        if self._window is not None:
+            self._window.add(message)
         run.see(timestamp, now)
         run.updates += 1
         self._last_time = timestamp

@@ -16,9 +16,9 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from collector.kraken.pairs import BOOK_DEPTHS, parse_pairs
+from collector.kraken.times import EARLIEST
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
-EARLIEST = datetime(2013, 1, 1, tzinfo=UTC)  # Kraken's first trade is of October 2013
 SMALLEST_SPOOL = 16 * 2**20  # bytes: a few segments of depth-1000 snapshots must fit
 
 

@@ -16,10 +16,10 @@ import psycopg
 import trio
 from embedded import EmbeddedPostgres, postgres
 
-from collector.kraken.faults import Faults
-from collector.kraken.server import Address, serve
-from collector.kraken.simulator import SimulatedSource, Simulation
-from collector.kraken.source import Source
+from collector.kraken.server.faults import Faults
+from collector.kraken.server.serving import Address, serve
+from collector.kraken.server.source import Source
+from collector.kraken.simulator.simulation import SimulatedSource, Simulation
 from collector.pipeline import Collector
 from collector.settings import Settings
 from collector.storage.spool import Spool

@@ -10,9 +10,10 @@ import pytest
 import trio
 from collecting import at_once, wait_until
 
+from collector.assignment import Assignment
 from collector.books import Books
-from collector.feed import FeedEvent, ResyncRequests
-from collector.kraken import server_connection
+from collector.feed import Doubts, FeedEvent, ResyncRequests
+from collector.kraken.server import connection as server_connection
 from collector.pipeline import utc_now
 from collector.records import BookRow, Coverage, Record
 from collector.rows import ChainNumbers
@@ -58,7 +59,7 @@ async def feeding(settings: Settings, attempts: Attempts | None = None) -> Async
     """A feed that is read as fast as it comes, and that reconnects without delay."""
     feed = Feed()
     resyncs = ResyncRequests()
-    books = Books(settings, resyncs, ChainNumbers(utc_now, 0), feed.statistics, utc_now)
+    books = Books(settings, resyncs, Doubts(), ChainNumbers(utc_now, 0), feed.statistics, utc_now)
     to_tee, tee = trio.open_memory_channel[FeedEvent](100)
     to_book, book = trio.open_memory_channel[FeedEvent](100)
     to_list, batches = trio.open_memory_channel[list[Record]](100)
@@ -73,7 +74,9 @@ async def feeding(settings: Settings, attempts: Attempts | None = None) -> Async
             feed.records += batch
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run_socket, settings, to_tee, resyncs, attempts or Attempts(at_once), feed.statistics)
+        assignment = Assignment(settings.pairs)
+        attempts = attempts or Attempts(at_once)
+        nursery.start_soon(run_socket, settings, assignment, to_tee, resyncs, attempts, feed.statistics)
         nursery.start_soon(split)
         nursery.start_soon(keep_books, books, book, to_list, lambda _records: None, "process_ended")
         nursery.start_soon(gather)

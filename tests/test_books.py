@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.books import COVERAGE_INTERVAL, Books
-from collector.feed import Connected, Disconnected, FeedEvent, Subscribed
+from collector.books import COVERAGE_INTERVAL, MAX_SILENCE, Books
+from collector.feed import Connected, Disconnected, Doubts, FeedEvent, Subscribed
 from collector.kraken.messages import BookMessage, Decoder, Heartbeat, Malformed, TradeMessage
 from collector.kraken.orderbook import OrderBook, parse_level
 from collector.kraken.times import format_time
@@ -66,7 +66,7 @@ class World:
         hours = iter(range(10**9)) if clock_steps_back else iter(lambda: 0, None)
         numbers = ChainNumbers(lambda: START - timedelta(hours=next(hours)), 0)
         configured = Settings(database_url="postgresql://h/d", pairs=pairs, book_depth=depth, snapshot_interval=60)
-        self.books = Books(configured, self.asked, numbers, self.statistics, lambda: START)
+        self.books = Books(configured, self.asked, Doubts(), numbers, self.statistics, lambda: START)
 
     def take(self, *events: FeedEvent, now: float = 0.0) -> list[Record]:
         records = self.books.take(list(events), now)
@@ -98,9 +98,7 @@ class World:
         for number, rows in self.chains().items():
             assert [row.seq for row in rows] == list(range(len(rows)))
             assert {row.pair for row in rows} == {claimed[number].pair}
-            # The checkpoint of a new day is stored, although the day's first update may turn out to be bad.
-            last = rows[-2] if len(rows) > 1 and rows[-1].event_time.endswith("T00:00:00.000000Z") else rows[-1]
-            assert claimed[number].started_at == rows[0].event_time <= last.event_time <= claimed[number].last_at
+            assert claimed[number].started_at == rows[0].event_time <= rows[-1].event_time <= claimed[number].last_at
             assert claimed[number].updates == sum(row.type == "update" for row in rows)
 
 
@@ -213,9 +211,9 @@ def test_disconnect_ends_every_run_when_it_was_last_alive() -> None:
     """Prevents coverage of the time in which a dead connection was not noticed, and runs across connections."""
     world, kraken = World(), Kraken("BTC/USD")
     world.opened()
-    ended = world.take(Disconnected("silent", 3.0), now=13.0)
+    ended = world.take(Disconnected("silent", 1.5), now=13.0)
     assert {(run.pair, run.channel, run.ended_at, run.end_reason) for run in ended} == {
-        (pair, channel, at(3), "silent") for pair in PAIRS for channel in ("book", "trade")
+        (pair, channel, at(1.5), "silent") for pair in PAIRS for channel in ("book", "trade")
     }
     assert world.take(kraken.change("19.5:1", time=at(14)), Heartbeat(), Disconnected("again", 14.0), now=14.0) == []
     world.opened(connection=2)
@@ -228,15 +226,25 @@ def test_quiet_runs_are_reported_at_intervals() -> None:
     """Prevents a quiet market from looking like one that nobody watched, and a report for each heartbeat."""
     world = World()
     world.opened("BTC/USD")
-    reports = [len(world.take(Heartbeat(), now=100.0 + second)) for second in range(int(2 * COVERAGE_INTERVAL))]
-    assert reports == [2, 0, 0, 0, 0, 2, 0, 0, 0, 0]
-    assert {coverage.last_at for coverage in world.coverage().values()} == {at(105)}
+    reports = [len(world.take(Heartbeat(), now=1.0 + second)) for second in range(int(2 * COVERAGE_INTERVAL))]
+    assert reports == [0, 0, 0, 0, 2, 0, 0, 0, 0, 2]
+    assert {coverage.last_at for coverage in world.coverage().values()} == {at(10)}
+
+
+def test_time_in_which_nothing_was_read_is_not_watched() -> None:
+    """Prevents coverage of the hours for which the process was frozen, when it then reads what had come before."""
+    world = World()
+    world.opened("BTC/USD")
+    world.take(Heartbeat(), Disconnected("closed_1006", 3600.0), now=3600.0)
+    assert {coverage.ended_at for coverage in world.coverage().values()} == {at(MAX_SILENCE)}
 
 
 def test_trade_run_without_a_time_begins_now() -> None:
     """Prevents a run without a beginning when the server's answer tells no time."""
     world = World()
-    world.take(Connected(1), Subscribed("trade", "BTC/USD", None), TradeMessage("update", []), Heartbeat(), now=9.0)
+    world.take(Connected(1), Subscribed("trade", "BTC/USD", None), TradeMessage("update", []))
+    for second in range(int(COVERAGE_INTERVAL)):
+        world.take(Heartbeat(), now=1.0 + second)
     assert [coverage.started_at for coverage in world.coverage().values()] == [at(0)]
 
 

@@ -30,9 +30,9 @@ from stored import (
     verify_checksums,
 )
 
-from collector.kraken.simulator import simulated_frames
-from collector.kraken.tape import TapeSource
-from collector.tasks import flush
+from collector.kraken.server.tape import TapeSource
+from collector.kraken.simulator.simulation import simulated_frames
+from collector.tasks import ship
 
 MESSAGES = 100_000
 # Without the collector's own checkpoints.
@@ -43,7 +43,7 @@ SELECT ({TRADE_COUNT}) + (SELECT count(*) FROM kraken_orderbook WHERE type = 'up
 
 @pytest.fixture(autouse=True)
 def _find_database_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flush, "BACKOFF_CAP", 0.5)
+    monkeypatch.setattr(ship, "BACKOFF_CAP", 0.5)
 
 
 @pytest.mark.parametrize("depth", [10, 1000])

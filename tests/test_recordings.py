@@ -15,7 +15,7 @@ from stored import (
     verify_checksums,
 )
 
-from collector.kraken.tape import TapeSource
+from collector.kraken.server.tape import TapeSource
 
 # File: book rows, trades, checksums that fail.
 RECORDINGS = {

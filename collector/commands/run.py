@@ -41,7 +41,14 @@ def _collect(settings: Settings, *, live: bool) -> None:
         raise first_of(unusable) from None
     finally:
         spool.close()
-    log.info("stopped", segments=len(spool.sealed))
+    if spool.sealed:
+        log.warning(
+            "stopped_with_rows_waiting",
+            segments=len(spool.sealed),
+            what_to_do=f"start again with SPOOL_DIR={settings.spool_dir}: they are shipped then",
+        )
+    else:
+        log.info("stopped")
 
 
 async def _run(collector: Collector, live: bool) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import trio
 
 from collector.books import Books
+from collector.channels import receive_waiting
 from collector.feed import Disconnected, FeedEvent
 from collector.records import Interrupted, Record
 
@@ -39,7 +40,7 @@ async def keep_books(
     async for event in events:
         if gathered >= BURST:
             await trio.sleep(GATHER_SECONDS)
-        batch = [event, *_waiting(events)]
+        batch = [event, *receive_waiting(events, BATCH_LIMIT)]
         gathered = len(batch)
         heard_at = trio.current_time()
         produced = books.take(batch, heard_at)
@@ -48,14 +49,3 @@ async def keep_books(
             await records.send(produced)
     # Not until now: nobody knows whether the connection was alive since the last frame.
     await records.send(books.take([Disconnected("shutdown", heard_at)], heard_at))
-
-
-def _waiting(events: trio.MemoryReceiveChannel[FeedEvent]) -> list[FeedEvent]:
-    """What has arrived already, without waiting for more."""
-    waiting: list[FeedEvent] = []
-    try:
-        while len(waiting) < BATCH_LIMIT:
-            waiting.append(events.receive_nowait())
-    except (trio.WouldBlock, trio.EndOfChannel):
-        pass
-    return waiting

@@ -13,6 +13,7 @@ import structlog
 import trio
 from trio_websocket import WebSocketConnection
 
+from collector.assignment import Assignment
 from collector.backoff import AttemptBudget, Backoff
 from collector.errors import FeedError
 from collector.feed import Connected, Disconnected, FeedEvent, ResyncRequests
@@ -47,17 +48,20 @@ class Attempts:
 
 async def run_socket(
     settings: Settings,
+    assignment: Assignment,
     events: trio.MemorySendChannel[FeedEvent],
     resyncs: ResyncRequests,
     attempts: Attempts,
     statistics: Statistics,
 ) -> None:
-    """Hold a connection to Kraken, for ever."""
+    """Hold a connection to Kraken whenever there is anything to subscribe, for ever."""
     while True:
+        with assignment.subscriptions() as wanted:
+            await wanted.wait_value(bool)
         await trio.sleep(attempts.budget.wait(trio.current_time()))
         started = trio.current_time()
         attempts.budget.spend(started)
-        connection = _Connection(next(attempts.numbers), settings, events, statistics)
+        connection = _Connection(next(attempts.numbers), settings, assignment, events, statistics)
         try:
             await connection.run(resyncs, attempts.choose)
         except FeedError as error:
@@ -75,11 +79,13 @@ class _Connection:
         self,
         number: int,
         settings: Settings,
+        assignment: Assignment,
         events: trio.MemorySendChannel[FeedEvent],
         statistics: Statistics,
     ) -> None:
         self._number = number
         self._settings = settings
+        self._assignment = assignment
         self._events = events
         self._statistics = statistics
         self._receiving = False
@@ -91,10 +97,10 @@ class _Connection:
             self._statistics.connections += 1
             log.info("connected", connection=self._number, url=self._settings.kraken_ws_url)
             await self._events.send(Connected(self._number))
-            subscriptions = Subscriptions(websocket, self._settings, choose)
+            subscriptions = Subscriptions(websocket, self._settings, self._assignment, choose)
             nursery.start_soon(self._receive, websocket, subscriptions)
             nursery.start_soon(self._watch)
-            nursery.start_soon(subscriptions.run, self._number, resyncs, nursery)
+            nursery.start_soon(subscriptions.run, self._number, resyncs)
 
     async def _receive(self, websocket: WebSocketConnection, subscriptions: Subscriptions) -> None:
         decoder = Decoder(lambda: datetime.now(UTC))
@@ -108,8 +114,8 @@ class _Connection:
             for message in decoder.decode(frame):
                 match message:
                     case Response():
-                        if (subscribed := subscriptions.take(message)) is not None:
-                            await self._forward(subscribed)
+                        for change in subscriptions.take(message):
+                            await self._forward(change)
                     case Status(system=system):
                         log.info("exchange_status", connection=self._number, system=system)
                     case Unknown(channel=channel):

@@ -11,9 +11,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from collector.books import Books
-from collector.feed import Connected, Disconnected, FeedEvent, ResyncRequests, Subscribed
+from collector.feed import Connected, Disconnected, Doubts, FeedEvent, ResyncRequests, Subscribed
 from collector.kraken.messages import BookMessage, Decoder, Heartbeat
-from collector.kraken.simulator import simulated_frames
+from collector.kraken.simulator.simulation import simulated_frames
 from collector.records import BookRow, Coverage, Interrupted, Record
 from collector.rows import ChainNumbers
 from collector.settings import Settings
@@ -45,7 +45,9 @@ class Task:
         self.events, self.feed = trio.open_memory_channel[FeedEvent](10_000)
         self.to_flush, self.batches = trio.open_memory_channel[list[Record]](1000)
         settings = Settings(_env_file=None, database_url="postgresql://x@127.0.0.1/x", book_depth=10)
-        self.books = Books(settings, self.resyncs, ChainNumbers(lambda: START, 0), Statistics(), lambda: START)
+        self.books = Books(
+            settings, self.resyncs, Doubts(), ChainNumbers(lambda: START, 0), Statistics(), lambda: START
+        )
 
     async def run(self, interruption: str = "process_ended") -> None:
         await keep_books(self.books, self.feed, self.to_flush, self.published.extend, interruption)
@@ -154,8 +156,9 @@ async def test_run_ends_where_the_connection_was_last_heard(autojump_clock: trio
     """Prevents coverage from claiming, at a stop, the seconds of a connection that may have been dead already."""
     async with running() as task:
         task.send(market_events(50))
-        await trio.sleep(4)
-        task.send([Heartbeat()])
+        for _ in range(4):
+            await trio.sleep(1)
+            task.send([Heartbeat()])
         await trio.sleep(7)
         await task.events.aclose()
     (end,) = [

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -18,7 +19,9 @@ from stored import coverage, stored_books, stored_trades
 from structlog.testing import capture_logs
 from trio_util import AsyncValue
 
+from collector.assignment import CHANNELS, Assignment
 from collector.errors import UnusableDatabase
+from collector.feed import Doubts
 from collector.records import Record
 from collector.settings import Settings
 from collector.statistics import Statistics
@@ -27,6 +30,7 @@ from collector.storage.database import connect
 from collector.storage.identity import claim_database
 from collector.storage.spool import Spool
 from collector.tasks import flush as flush_module
+from collector.tasks import ship
 from collector.tasks.flush import flush
 
 SOON, NEVER = 0.02, 60.0  # seconds of FLUSH_INTERVAL
@@ -35,7 +39,7 @@ AWAY = "postgresql://nobody@127.0.0.1:1/none"
 
 @pytest.fixture(autouse=True)
 def _find_database_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flush_module, "BACKOFF_CAP", 0.2)
+    monkeypatch.setattr(ship, "BACKOFF_CAP", 0.2)
 
 
 class Flush:
@@ -44,11 +48,12 @@ class Flush:
     def __init__(self, directory: Path) -> None:
         self.spool = Spool.open(directory)
         self.statistics = Statistics()
+        self.assignment = Assignment()
         self.to_flush, self.records = trio.open_memory_channel[list[Record]](1000)
 
     async def run(self, settings: Settings) -> None:
         with trio.fail_after(30):
-            await flush(settings, self.records, self.spool, self.statistics)
+            await flush(settings, self.assignment, self.records, self.spool, Doubts(), self.statistics)
 
 
 def settings_with(url: str, interval: float = SOON, rows: int = 5000, origin: str = "127.0.0.1") -> Settings:
@@ -118,17 +123,19 @@ async def test_what_the_spool_holds_is_shipped_first(flushing: Flush, migrated_u
 
 
 async def test_full_disk_in_the_middle(flushing: Flush, migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prevents a crash in the middle of an append from costing the batch, or from storing it twice."""
-    with monkeypatch.context() as full_disk:
-        full_disk.setattr("collector.storage.spool._write_all", partial(_fail, errno.ENOSPC))
-        await flushing.to_flush.send(batch(0, 5))
-        await flushing.to_flush.send(batch(5, 5))
-        for _ in range(2):
-            with pytest.RaisesGroup(pytest.RaisesExc(OSError, match="No space"), flatten_subgroups=True):
-                await flushing.run(settings_with(migrated_url))
-        assert flushing.statistics.rows == 0
+    """Prevents a full disk from costing what was received, from storing it twice, and from taking in more."""
+    monkeypatch.setattr(flush_module, "ROOM_INTERVAL", 0.02)
+    channels = flushing.assignment.channels
     async with running(flushing, settings_with(migrated_url)):
+        with monkeypatch.context() as full_disk:
+            full_disk.setattr("collector.storage.spool._write_all", partial(_fail, errno.ENOSPC))
+            await flushing.to_flush.send(batch(0, 5))
+            await flushing.to_flush.send(batch(5, 5))
+            await wait_until(lambda: not channels.value)
+            await trio.sleep(0.2)
+            assert (flushing.statistics.rows, channels.value) == (0, frozenset())
         await flushing.to_flush.send(batch(10, 5))
+        await wait_until(lambda: channels.value == CHANNELS)
     assert [row.seq for row in stored_books(migrated_url)["BTC/USD", 1]] == list(range(15))
     assert count(migrated_url, TRADE_COUNT) == 15
 
@@ -185,7 +192,7 @@ async def test_database_that_hangs(
     flushing: Flush, migrated_url: str, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prevents a server that holds the connection and is silent from stopping the shipping for good."""
-    monkeypatch.setattr(flush_module.Session.call, "__kwdefaults__", {"timeout": 0.4})
+    monkeypatch.setattr(ship.Session.call, "__kwdefaults__", {"timeout": 0.4})
     proxy = Proxy(migrated_url)
     await nursery.start(proxy.serve)
     async with running(flushing, settings_with(proxy.url)):
@@ -228,7 +235,7 @@ async def test_schema_that_migrating_does_not_mend(
     flushing: Flush, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prevents a schema that stays wrong from being retried as if it were an outage, without a crash to be seen."""
-    monkeypatch.setattr(flush_module, "migrate", lambda _connection: [])
+    monkeypatch.setattr(ship, "migrate", lambda _connection: [])
     with psycopg.connect(migrated_url) as connection:
         connection.execute("DROP TABLE kraken_trades")
     await flushing.to_flush.send(batch(0, 5))
@@ -269,8 +276,30 @@ async def test_segments_of_another_database(flushing: Flush, migrated_url: str, 
 async def test_database_that_is_swapped_under_way(flushing: Flush, migrated_url: str) -> None:
     """Prevents a run from being stored half in one database and half in another."""
     flushing.spool.belongs_to(UUID(int=5))
+    flushing.spool.append([trade(1)])
+    flushing.spool.sync(flushing.spool.seal())
+    flushing.spool.synced_to = flushing.spool.number - 1
     with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="another database"), flatten_subgroups=True):
         await flushing.run(settings_with(migrated_url))
+    await flushing.to_flush.send([trade(2, event_time=TIME)])
     async with running(flushing, settings_with(migrated_url)):
+        await wait_until(lambda: flushing.spool.successor is None)
         await flushing.to_flush.send([trade(3, event_time=TIME)])
-    assert [row.trade_id for row in stored_trades(migrated_url)] == [3]
+    assert [row.trade_id for row in stored_trades(migrated_url)] == [1, 3], "2 was received for the other one"
+
+
+async def test_folder_that_was_set_back(flushing: Flush, migrated_url: str, tmp_path: Path) -> None:
+    """Prevents a folder that was restored or copied from having its new segments taken for ones stored long ago."""
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "spool", copy, ignore=shutil.ignore_patterns("lock"))
+    async with running(flushing, settings_with(migrated_url)):
+        for number in range(1, 4):
+            await flushing.to_flush.send([trade(number)])
+            await wait_until(lambda: not flushing.spool.open_rows and not flushing.spool.sealed)
+    again = Flush(copy)
+    again.spool.append([trade(4)])  # while no database had been met
+    again.spool.sync(again.spool.seal())
+    async with running(again, settings_with(migrated_url)):
+        await again.to_flush.send([trade(5)])
+    again.spool.close()
+    assert [row.trade_id for row in stored_trades(migrated_url)] == [1, 2, 3, 4, 5]

@@ -12,12 +12,13 @@ from collecting import PROJECT, Kraken, at_once, open_kraken, open_market, setti
 from feeding import feeding
 from structlog.testing import capture_logs
 
+from collector.assignment import Assignment
 from collector.backoff import AttemptBudget
 from collector.feed import Connected, Disconnected, FeedEvent, ResyncRequests, Subscribed
 from collector.kraken import connection
 from collector.kraken.messages import BookMessage, Heartbeat, TradeMessage
-from collector.kraken.simulator import simulated_frames
-from collector.kraken.tape import TapeSource
+from collector.kraken.server.tape import TapeSource
+from collector.kraken.simulator.simulation import simulated_frames
 from collector.statistics import Statistics
 from collector.tasks import socket
 from collector.tasks.socket import Attempts, run_socket
@@ -143,7 +144,8 @@ async def test_slow_reader_is_no_silence(tmp_path: Path, monkeypatch: pytest.Mon
     events, feed = trio.open_memory_channel[FeedEvent](0)
     async with open_kraken(TapeSource(frames)) as kraken, trio.open_nursery() as nursery:
         settings = settings_for(kraken, NOWHERE, tmp_path)
-        nursery.start_soon(run_socket, settings, events, ResyncRequests(), Attempts(at_once), Statistics())
+        assignment = Assignment(settings.pairs)
+        nursery.start_soon(run_socket, settings, assignment, events, ResyncRequests(), Attempts(at_once), Statistics())
         await feed.receive()
         await trio.sleep(0.02 * socket.SILENT_LOOKS * 3)
         with trio.fail_after(30):
@@ -269,4 +271,6 @@ async def _run_alone(kraken: Kraken, directory: Path) -> None:
     events, _feed = trio.open_memory_channel[FeedEvent](1000)
     settings = settings_for(kraken, NOWHERE, directory)
     with trio.fail_after(30):
-        await run_socket(settings, events, ResyncRequests(), Attempts(at_once), Statistics())
+        await run_socket(
+            settings, Assignment(settings.pairs), events, ResyncRequests(), Attempts(at_once), Statistics()
+        )

@@ -9,7 +9,7 @@ from feeding import feeding, record_requests
 from structlog.testing import capture_logs
 
 from collector.feed import Connected, Disconnected, Subscribed
-from collector.kraken.faults import RATE_LIMIT_BARE, RATE_LIMIT_V1, RATE_LIMIT_V2
+from collector.kraken.server.faults import RATE_LIMIT_BARE, RATE_LIMIT_V1, RATE_LIMIT_V2
 from collector.tasks import subscriptions
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"  # these tests store nothing

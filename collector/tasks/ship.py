@@ -1,0 +1,166 @@
+"""Shipping: the spool's sealed segments into PostgreSQL, in order, one transaction each.
+
+While the database cannot be had, segments wait in the folder. A row that PostgreSQL rejects is set apart, so that it
+holds up nothing; its run ends with it, and the book task begins a new one.
+"""
+
+import math
+import random
+from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
+import psycopg
+import structlog
+import trio
+from trio_util import AsyncValue
+
+from collector.backoff import Backoff
+from collector.errors import StorageUnavailable, UnusableDatabase
+from collector.feed import Doubts
+from collector.settings import Settings
+from collector.statistics import Statistics
+from collector.storage import shipping
+from collector.storage.copy_text import escape
+from collector.storage.database import Connection
+from collector.storage.identity import claim_database
+from collector.storage.migrations import migrate
+from collector.storage.partitions import ensure_ahead
+from collector.storage.rejecting import Rejected, Run, rejected_runs, set_rejected_apart, without_runs
+from collector.storage.segments import Segment
+from collector.storage.spool import Spool
+from collector.tasks.database import Session, open_session
+
+ISOLATE_TIMEOUT = 120.0  # seconds; finding rows that are rejected takes some tries for each of them
+MIGRATE_TIMEOUT = 600.0  # seconds; adopting a large table reads it once, and meanwhile the spool takes what comes
+BACKOFF_BASE, BACKOFF_CAP = 0.5, 5.0  # seconds; a database that is back is found within 5
+TOLD_EVERY = 60.0  # seconds between two reports of an outage that goes on
+STABLE_AFTER = 30.0  # seconds that a connection must last to count as a good one
+
+log = structlog.get_logger()
+
+
+async def ship_segments(
+    settings: Settings, spool: Spool, waiting: AsyncValue[int], doubts: Doubts, statistics: Statistics
+) -> None:
+    """Ship what is sealed, for ever; `waiting` follows `spool.shippable`."""
+    backoff = Backoff(BACKOFF_BASE, BACKOFF_CAP, STABLE_AFTER, random.uniform)
+    shipped_when_schema_failed = -1
+    told_at = -math.inf
+    while True:
+        started, shipped_before = trio.current_time(), statistics.shipped_segments
+        try:
+            await _ship_while_connected(settings, spool, waiting, doubts, statistics)
+        except StorageUnavailable as error:
+            failure = str(error)
+        except UnusableDatabase as error:
+            # At the start a person is there to read it. Later it would cost what the spool can hold meanwhile.
+            if spool.database is None:
+                raise
+            failure = str(error)
+        except psycopg.ProgrammingError as error:
+            # The schema is not as expected: connecting again migrates. If that did not help, nothing here can.
+            if statistics.shipped_segments == shipped_when_schema_failed:
+                raise
+            shipped_when_schema_failed = statistics.shipped_segments
+            failure = str(error)
+        # Told once, and again from time to time: an outage of a night is not to fill the log with its tries.
+        if trio.current_time() - told_at >= TOLD_EVERY or statistics.shipped_segments > shipped_before:
+            told_at = trio.current_time()
+            log.warning("storage_unavailable", error=failure, segments=len(spool.sealed), told_again_in=TOLD_EVERY)
+        await trio.sleep(backoff.delay(trio.current_time() - started))
+
+
+async def _ship_while_connected(
+    settings: Settings, spool: Spool, waiting: AsyncValue[int], doubts: Doubts, statistics: Statistics
+) -> None:
+    async with open_session(settings.database_url.get_secret_value(), "collector: flush") as session:
+        database = await _meet(settings, session, spool)
+        waiting.value = spool.shippable
+        runs = await session.call(rejected_runs, spool.identity)
+        while True:
+            await waiting.wait_value(lambda segments: segments > 0)
+            number = next(iter(spool.sealed))
+            try:
+                stored, rejected = await session.call(_ship, spool, number, database, runs)
+            except (psycopg.DataError, psycopg.IntegrityError):
+                stored, rejected = await session.call(
+                    _ship_without_rejected, spool, number, database, runs, timeout=ISOLATE_TIMEOUT
+                )
+            spool.forget(number)
+            statistics.stored_rows += stored
+            statistics.shipped_segments += 1
+            waiting.value = spool.shippable
+            for row in rejected:
+                log.error("row_rejected", pair=row.pair, chain=row.chain, error=row.error, kept_in=str(row.file))
+                if row.chain is not None:
+                    doubts.add(row.pair, row.chain, "row_rejected")
+
+
+async def _meet(settings: Settings, session: Session, spool: Spool) -> UUID:
+    """Bring the database's schema up to date and make sure that it is the one that the spool belongs to.
+
+    Raises:
+        UnusableDatabase: it holds another feed's rows, or tables that cannot be adopted.
+
+    """
+    for name in await session.call(migrate, timeout=MIGRATE_TIMEOUT):
+        log.info("migrated", migration=name)
+    database = await session.call(claim_database, settings.origin)
+    await session.call(ensure_ahead, datetime.now(UTC).date())
+    await session.call(shipping.prepare)
+    if spool.database not in (None, database):
+        spool.successor = database
+        raise RuntimeError("DATABASE_URL leads to another database than before: every book begins anew there")
+    if spool.database is None and await session.call(shipping.last_segment, spool.identity) >= spool.first_number:
+        log.error(
+            "spool_rewound", spool=str(spool.identity), what_to_do="nothing; give each collector its own SPOOL_DIR"
+        )
+        spool.start_over()
+    spool.belongs_to(database)
+    log.info("storage_ready", database=str(database), segments=len(spool.sealed))
+    return database
+
+
+def _ship(
+    connection: Connection, spool: Spool, number: int, database: UUID, runs: set[Run]
+) -> tuple[int, list[Rejected]]:
+    """Ship one segment and delete it; return how many rows that stored, and which rows mean that a run must end.
+
+    `runs` are the book runs that ended by a rejected row; what is left of them is set apart. In a worker thread.
+    """
+    segment = _read(spool, number, database)
+    if segment is None:
+        return 0, []
+    segment, later = without_runs(segment, runs, spool.directory)
+    stored = shipping.ship(connection, segment)
+    spool.delete(number)
+    return stored, later
+
+
+def _ship_without_rejected(
+    connection: Connection, spool: Spool, number: int, database: UUID, runs: set[Run]
+) -> tuple[int, list[Rejected]]:
+    """Ship like `_ship` what is left of a segment without the rows that PostgreSQL rejects."""
+    segment = _read(spool, number, database)
+    if segment is None:
+        return 0, []
+    segment, later = without_runs(segment, runs, spool.directory)
+    segment, rejected = set_rejected_apart(connection, segment, spool.directory)
+    runs |= {(escape(row.pair), row.chain) for row in rejected if row.chain is not None}
+    stored = shipping.ship(connection, segment)
+    spool.delete(number)
+    return stored, later + rejected
+
+
+def _read(spool: Spool, number: int, database: UUID) -> Segment | None:
+    """A segment that is to be shipped to a database, under the identity that it goes by; None where there is none."""
+    segment = spool.read(number)
+    if segment is None:
+        return None
+    if segment.header.database not in (None, database):
+        spool.set_apart(number, segment.header.database)
+        return None
+    if spool.renamed_from is not None and number >= spool.renamed_from:
+        return msgspec.structs.replace(segment, header=msgspec.structs.replace(segment.header, spool=spool.identity))
+    return segment
