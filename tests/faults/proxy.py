@@ -1,0 +1,64 @@
+"""A TCP proxy on loopback, in front of a server that a test cannot itself make hang."""
+
+from typing import NoReturn
+
+import trio
+from trio_util import AsyncBool
+
+HOST = "127.0.0.1"
+CHUNK = 65_536  # bytes
+
+
+class Proxy:
+    """Forwards to `target` (a port on loopback) while `flowing`; each chunk waits for `delay` seconds.
+
+    While it does not flow, connections stay up and new ones are accepted: nothing is refused, nothing is answered.
+    """
+
+    def __init__(self, target: int) -> None:
+        self.port = 0
+        self.flowing = AsyncBool(value=True)
+        self.delay = 0.0
+        self._target = target
+        self._connections: set[trio.CancelScope] = set()
+
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
+        """Forward until cancelled; started once the port is known."""
+        listeners = await trio.open_tcp_listeners(0, host=HOST)
+        self.port = listeners[0].socket.getsockname()[1]
+        task_status.started()
+        await trio.serve_listeners(self._handle, listeners)
+
+    def cut(self) -> None:
+        """Close every connection, on both sides."""
+        for connection in self._connections:
+            connection.cancel()
+
+    async def _handle(self, client: trio.SocketStream) -> None:
+        with trio.CancelScope() as scope:
+            self._connections.add(scope)
+            try:
+                await self._forward(client, scope)
+            finally:
+                self._connections.remove(scope)
+                await trio.aclose_forcefully(client)
+
+    async def _forward(self, client: trio.SocketStream, connection: trio.CancelScope) -> None:
+        await self.flowing.wait_value(value_or_predicate=True)
+        try:
+            server = await trio.open_tcp_stream(HOST, self._target)
+        except OSError:  # it is down: the client sees a connection that closes
+            return
+        async with server, trio.open_nursery() as nursery:
+            nursery.start_soon(self._pump, client, server, connection)
+            nursery.start_soon(self._pump, server, client, connection)
+
+    async def _pump(self, source: trio.SocketStream, sink: trio.SocketStream, connection: trio.CancelScope) -> None:
+        try:
+            while data := await source.receive_some(CHUNK):
+                await self.flowing.wait_value(value_or_predicate=True)
+                await trio.sleep(self.delay)
+                await sink.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):  # either side is gone: so is the other
+            pass
+        connection.cancel()
