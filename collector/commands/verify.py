@@ -60,12 +60,12 @@ def verify(
     span = _read_range(since, until)
     wanted = None if pairs is None else read_pairs("--pairs", pairs)
     settings = load_settings()
-    configure_logs(settings)
     connection = connect(settings.database_url.get_secret_value(), application_name="collector: verify")
     try:
         _refuse_unready(connection)
         _refuse_unknown(connection, wanted)
         if repair:
+            configure_logs(settings)  # repair tells of what it does as the collector does
             repair_stored(settings, stored_trades.stored_pairs(connection) if wanted is None else wanted)
         with _progress() as progress:
             findings = verify_stored(connection, wanted, span, progress)
