@@ -4,7 +4,6 @@ While the database cannot be had, segments wait in the folder. A row that Postgr
 holds up nothing; its run ends with it, and the book task begins a new one.
 """
 
-import math
 import random
 from datetime import UTC, datetime
 from uuid import UUID
@@ -46,7 +45,8 @@ async def ship_segments(
     """Ship what is sealed, for ever; `waiting` follows `spool.shippable`."""
     backoff = Backoff(BACKOFF_BASE, BACKOFF_CAP, STABLE_AFTER, random.uniform)
     shipped_when_schema_failed = -1
-    told_at = -math.inf
+    told: set[str] = set()
+    told_at = trio.current_time()
     while True:
         started, shipped_before = trio.current_time(), statistics.shipped_segments
         try:
@@ -64,9 +64,12 @@ async def ship_segments(
                 raise
             shipped_when_schema_failed = statistics.shipped_segments
             failure = str(error)
-        # Told once, and again from time to time: an outage of a night is not to fill the log with its tries.
+        # Each cause is told once, and again from time to time: a long outage is not to fill the log with its tries.
         if trio.current_time() - told_at >= TOLD_EVERY or statistics.shipped_segments > shipped_before:
+            told.clear()
             told_at = trio.current_time()
+        if failure not in told:
+            told.add(failure)
             log.warning("storage_unavailable", error=failure, segments=len(spool.sealed), told_again_in=TOLD_EVERY)
         await trio.sleep(backoff.delay(trio.current_time() - started))
 

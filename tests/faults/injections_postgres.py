@@ -125,7 +125,7 @@ async def read_only(bench: Bench) -> None:
     count = len(bench.worker.events("storage_unavailable"))
     await bench.query(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
     await bench.query(TERMINATE_ALL)
-    await bench.worker.wait_for("storage_unavailable", count + 3)
+    await bench.worker.wait_for("storage_unavailable", count + 2)
     await bench.query(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
     await bench.query(TERMINATE_ALL)
     bench.mended()

@@ -26,6 +26,7 @@ WHERE datname = current_database() AND application_name = 'collector: flush' AND
 """
 COMMITS = 3
 LOOK_INTERVAL = 0.05  # seconds
+REFUSED = 3.0  # seconds: some tries
 HANG = 12.0  # seconds: longer than any timeout of the collector's
 
 
@@ -34,7 +35,8 @@ async def refused_at_start(bench: Bench) -> None:
     assert bench.server is not None
     await trio.to_thread.run_sync(bench.server.stop, signal.SIGINT)
     bench.start()
-    await bench.worker.wait_for("storage_unavailable", count=2)
+    await bench.worker.wait_for("storage_unavailable")
+    await trio.sleep(REFUSED)
     await in_lasting_thread(start_again, bench.server)
     bench.mended()
 
@@ -79,7 +81,7 @@ async def column_dropped(bench: Bench) -> None:
     """Somebody drops a column under way: rows wait until it is there again, and the log says how."""
     await bench.query("ALTER TABLE kraken_trades DROP COLUMN order_type")
     bench.exemptions.table_gone_at["kraken_trades"] = timestamp(datetime.now(UTC))
-    await bench.worker.wait_for("storage_unavailable", count=3)
+    await bench.worker.wait_for("storage_unavailable", count=2)
     assert 'ALTER TABLE "kraken_trades" ADD COLUMN "order_type" text;' in bench.worker.log.replace("\\", "")
     await bench.query("ALTER TABLE kraken_trades ADD COLUMN order_type TEXT")
     bench.mended()
