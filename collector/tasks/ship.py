@@ -6,6 +6,7 @@ holds up nothing; its run ends with it, and the book task begins a new one.
 
 import random
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 import msgspec
@@ -88,7 +89,7 @@ async def _ship_while_connected(
                 stored, rejected = await session.call(_ship, spool, number, database, runs)
             except (psycopg.DataError, psycopg.IntegrityError):
                 stored, rejected = await session.call(
-                    _ship_without_rejected, spool, number, database, runs, timeout=ISOLATE_TIMEOUT
+                    partial(_ship, isolate=True), spool, number, database, runs, timeout=ISOLATE_TIMEOUT
                 )
             spool.forget(number)
             statistics.stored_rows += stored
@@ -126,34 +127,24 @@ async def _meet(settings: Settings, session: Session, spool: Spool) -> UUID:
 
 
 def _ship(
-    connection: Connection, spool: Spool, number: int, database: UUID, runs: set[Run]
+    connection: Connection, spool: Spool, number: int, database: UUID, runs: set[Run], *, isolate: bool = False
 ) -> tuple[int, list[Rejected]]:
     """Ship one segment and delete it; return how many rows that stored, and which rows mean that a run must end.
 
-    `runs` are the book runs that ended by a rejected row; what is left of them is set apart. In a worker thread.
+    `runs` are the book runs that ended by a rejected row; what is left of them is set apart. `isolate` first finds the
+    rows that PostgreSQL rejects, and sets them apart, too. In a worker thread.
     """
     segment = _read(spool, number, database)
     if segment is None:
         return 0, []
-    segment, later = without_runs(segment, runs, spool.directory)
+    segment, ended = without_runs(segment, runs, spool.directory)
+    if isolate:
+        segment, rejected = set_rejected_apart(connection, segment, spool.directory)
+        runs |= {(escape(row.pair), row.chain) for row in rejected if row.chain is not None}
+        ended += rejected
     stored = shipping.ship(connection, segment)
     spool.delete(number)
-    return stored, later
-
-
-def _ship_without_rejected(
-    connection: Connection, spool: Spool, number: int, database: UUID, runs: set[Run]
-) -> tuple[int, list[Rejected]]:
-    """Ship like `_ship` what is left of a segment without the rows that PostgreSQL rejects."""
-    segment = _read(spool, number, database)
-    if segment is None:
-        return 0, []
-    segment, later = without_runs(segment, runs, spool.directory)
-    segment, rejected = set_rejected_apart(connection, segment, spool.directory)
-    runs |= {(escape(row.pair), row.chain) for row in rejected if row.chain is not None}
-    stored = shipping.ship(connection, segment)
-    spool.delete(number)
-    return stored, later + rejected
+    return stored, ended
 
 
 def _read(spool: Spool, number: int, database: UUID) -> Segment | None:
