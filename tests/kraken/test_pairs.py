@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.kraken.pairs import BOOK_DEPTHS, nearest_symbols, parse_pairs, v2_symbol
+from collector.kraken.pairs import BOOK_DEPTHS, nearest_symbols, parse_pairs, parse_patterns, v2_symbol
 
 unhurried = settings(deadline=None)  # whatever else the machine does, no example fails by its time
 
@@ -70,3 +70,23 @@ def test_nearest_symbols_are_what_was_meant() -> None:
 def test_depths_are_those_that_the_server_accepts() -> None:
     """Prevents a depth that Kraken refuses from passing the settings."""
     assert BOOK_DEPTHS == (10, 25, 100, 500, 1000)
+
+
+def test_patterns_are_read_beside_pairs() -> None:
+    """Prevents a pattern from being refused, and an old name within one from meaning an asset that v2 does not have."""
+    assert parse_patterns("*/usd, XBT/*,btc/eur") == ("*/USD", "BTC/*", "BTC/EUR")
+    assert parse_patterns("*") == ("*",)
+
+
+@pytest.mark.parametrize("name", ["BTC*/USD", "*USD", "**", "*/", "*/*/*"])
+def test_what_only_looks_like_a_pattern_is_refused(name: str) -> None:
+    """Prevents a pattern that no pair can fit from starting a collector of nothing."""
+    with pytest.raises(ValueError, match=re.escape(name)):
+        parse_patterns(name)
+
+
+@pytest.mark.parametrize("value", ["*", "*/USD"])
+def test_a_pattern_is_no_pair(value: str) -> None:
+    """Prevents a command that asks for one pair from taking a pattern for its name."""
+    with pytest.raises(ValueError, match=re.escape(value)):
+        parse_pairs(value)
