@@ -25,19 +25,24 @@ from collector.supervisor import restarting, stop_on_signal
 from collector.tasks.audit import audit_books
 from collector.tasks.book import keep_books
 from collector.tasks.flush import flush
-from collector.tasks.lock import hold_locks
+from collector.tasks.instruments import follow_instruments
+from collector.tasks.lock import share_pairs
 from collector.tasks.partitions import keep_partitions_ahead
 from collector.tasks.probe import probe_quiet_books
 from collector.tasks.publish import PublishQueue, publish
 from collector.tasks.repair import repair
 from collector.tasks.retention import drop_old_days
-from collector.tasks.socket import Attempts, run_socket
+from collector.tasks.socket import Attempts
+from collector.tasks.sockets import run_sockets
 
 # Events between socket and book: what arrives while the book task works through a batch. Kraken's own client queues
 # 8,192 messages here; bursts of 5,000 are to be expected.
 EVENTS = 8192
 # Batches between book and flush: the flush task only ever appends to a file, so that a few are enough.
 RECORD_BATCHES = 64
+# Seconds from the signal to stop for which a process goes on collecting until others have its pairs: they notice within
+# one beat (1 s), subscribe, and are seen to have done so; what the exit may take beyond it is for the drain.
+HANDOVER_TIMEOUT = 4.0
 
 Arguments = ParamSpec("Arguments")
 
@@ -62,7 +67,8 @@ class Collector:
         self._publishing = PublishQueue(self.statistics)
         self._records, self._stored = trio.open_memory_channel[list[Record]](RECORD_BATCHES)
         self._interruption = "process_ended"
-        self._assignment = Assignment()
+        self._assignment = Assignment(wanted=self.settings.selection.named)
+        self._handed_over = trio.Event()
         self._doubts = Doubts()
         self._books: Books | None = None
 
@@ -86,15 +92,15 @@ class Collector:
         self._books = books = Books(self.settings, resyncs, self._doubts, self._numbers, self.statistics, utc_now)
         interruption, self._interruption = self._interruption, "crash"
         async with trio.open_nursery() as group:
-            group.start_soon(_then_close, events, self._run_socket, events, resyncs)
+            group.start_soon(_then_close, events, self._run_sockets, events, resyncs)
             group.start_soon(
                 _then_close, self._records, keep_books, books, feed, self._records, self._offer, interruption
             )
             group.start_soon(self._flush)
 
-    async def _run_socket(self, events: trio.MemorySendChannel[FeedEvent], resyncs: ResyncRequests) -> None:
-        async with move_on_when(self.stop.wait):
-            await run_socket(self.settings, self._assignment, events, resyncs, self._attempts, self.statistics)
+    async def _run_sockets(self, events: trio.MemorySendChannel[FeedEvent], resyncs: ResyncRequests) -> None:
+        async with move_on_when(self._wait_until_handed_over):
+            await run_sockets(self.settings, self._assignment, events, resyncs, self._attempts, self.statistics)
 
     async def _flush(self) -> None:
         await flush(self.settings, self._assignment, self._stored, self.spool, self._doubts, self.statistics)
@@ -103,7 +109,7 @@ class Collector:
         """What runs beside the group, by name."""
         settings = self.settings
         tasks: dict[str, Callable[[], Awaitable[None]]] = {
-            "lock": self._hold_locks,
+            "lock": self._share_pairs,
             "partitions": lambda: keep_partitions_ahead(settings),
             "probe": lambda: probe_quiet_books(settings, lambda: self._books, self._doubts),
             "repair": self._repair,
@@ -112,13 +118,34 @@ class Collector:
         if settings.book_retention_days is not None:
             url, keep_days = settings.database_url.get_secret_value(), settings.book_retention_days
             tasks["retention"] = lambda: drop_old_days(url, keep_days)
+        if settings.selection.needs_listing:
+            tasks["instruments"] = self._follow_instruments
         if settings.use_redis:
             tasks["publish"] = lambda: publish(settings, self._publishing, self.statistics)
         return tasks
 
-    async def _hold_locks(self) -> None:
-        async with move_on_when(self.stop.wait):  # whoever stands by need not wait for the drain
-            await hold_locks(self.settings, self._assignment.pairs)
+    async def _wait_until_handed_over(self) -> None:
+        """Wait for `stop`, and then until other processes collect the pairs, where there are any."""
+        await self.stop.wait()
+        with trio.move_on_after(HANDOVER_TIMEOUT):
+            await self._handed_over.wait()
+
+    async def _share_pairs(self) -> None:
+        await share_pairs(
+            self.settings,
+            self._assignment,
+            lambda: frozenset() if self._books is None else self._books.collected(),
+            lambda: self.spool.waiting_rows,
+            self.statistics,
+            self.stop,
+        )
+        self._handed_over.set()
+
+    async def _follow_instruments(self) -> None:
+        async with move_on_when(self.stop.wait):
+            await follow_instruments(
+                self.settings, self._assignment.wanted, lambda: self._books, self._doubts, self._attempts
+            )
 
     async def _repair(self) -> None:
         async with move_on_when(self.stop.wait):  # what it would add now could keep the drain from ending

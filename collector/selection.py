@@ -45,14 +45,14 @@ class Selection(msgspec.Struct, frozen=True):
         return next(depth for pattern, depth in self.depths if fits(pair, pattern))
 
 
-def parse_depths(value: str) -> tuple[DepthRule, ...]:
+def parse_depths(value: str | int) -> tuple[DepthRule, ...]:
     """Read a depth for all (`1000`), or a comma list of depths by pair and pattern (`BTC/USD:1000,*:100`).
 
     Raises:
         ValueError: a depth that Kraken does not offer, what is no pattern, or a list that leaves pairs without a depth.
 
     """
-    rules = [_parse_rule(rule) for rule in value.split(",") if rule.strip()]
+    rules = [_parse_rule(rule) for rule in str(value).split(",") if rule.strip()]
     if not rules or rules[-1][0] != ANY:
         raise ValueError("no depth for all other pairs at the end")
     return tuple(rules)

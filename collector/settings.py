@@ -15,8 +15,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from collector.kraken.pairs import BOOK_DEPTHS, parse_pairs
+from collector.kraken.pairs import parse_patterns
 from collector.kraken.times import EARLIEST
+from collector.selection import DepthRule, Selection, parse_depths
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 SMALLEST_SPOOL = 16 * 2**20  # bytes: a few segments of depth-1000 snapshots must fit
@@ -62,13 +63,6 @@ def _utc(text: Any) -> datetime:
     return moment
 
 
-def _book_depth(text: Any) -> int:
-    depth = int(str(text).strip())
-    if depth not in BOOK_DEPTHS:
-        raise ValueError
-    return depth
-
-
 class Settings(BaseSettings):
     """Everything that can be set; each field's description says what its variable takes."""
 
@@ -90,10 +84,14 @@ class Settings(BaseSettings):
     redis_url: Annotated[SecretStr | None, AfterValidator(lambda value: value and _redis_url(value))] = Field(
         None, description="redis://[:password@]host:port/0, or rediss:// for TLS"
     )
-    pairs: Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_pairs)] = Field(
-        ("BTC/USD",), description="a comma list of Kraken's v2 symbols, such as BTC/USD,ETH/EUR"
+    pairs: Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_patterns)] = Field(
+        ("BTC/USD",), description="a comma list of Kraken's v2 symbols, such as BTC/USD,ETH/EUR; * stands for any"
     )
-    book_depth: Annotated[int, BeforeValidator(_book_depth)] = Field(1000, description="10, 25, 100, 500 or 1000")
+    book_depth: Annotated[tuple[DepthRule, ...], NoDecode, BeforeValidator(parse_depths)] = Field(
+        (("*", 1000),),
+        validate_default=False,
+        description="10, 25, 100, 500 or 1000, or depths by pair, the one for all others last: BTC/USD:1000,*:100",
+    )
     kraken_ws_url: Annotated[str, AfterValidator(_websocket_url)] = Field(
         "wss://ws.kraken.com/v2", description="wss://host/path; ws:// for a loopback host only"
     )
@@ -122,6 +120,11 @@ class Settings(BaseSettings):
         if self.redis_url is not None:
             return self.redis_url.get_secret_value()
         return f"redis://{self.redis_host}:{self.redis_port}/0"
+
+    @property
+    def selection(self) -> Selection:
+        """The pairs to collect, and how deep the book of each is to be."""
+        return Selection(self.pairs, self.book_depth)
 
     @property
     def origin(self) -> str:

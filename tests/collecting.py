@@ -154,7 +154,7 @@ def environment(settings: Settings) -> dict[str, str]:
     values = {
         "DATABASE_URL": settings.database_url.get_secret_value(),
         "PAIRS": ",".join(settings.pairs),
-        "BOOK_DEPTH": str(settings.book_depth),
+        "BOOK_DEPTH": ",".join(f"{pattern}:{depth}" for pattern, depth in settings.book_depth),
         "KRAKEN_WS_URL": settings.kraken_ws_url,
         "KRAKEN_REST_URL": settings.kraken_rest_url,
         "FLUSH_INTERVAL": str(settings.flush_interval),

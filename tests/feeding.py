@@ -20,7 +20,8 @@ from collector.rows import ChainNumbers
 from collector.settings import Settings
 from collector.statistics import Statistics
 from collector.tasks.book import keep_books
-from collector.tasks.socket import Attempts, run_socket
+from collector.tasks.socket import Attempts
+from collector.tasks.sockets import run_sockets
 
 Kind = TypeVar("Kind")
 
@@ -74,9 +75,9 @@ async def feeding(settings: Settings, attempts: Attempts | None = None) -> Async
             feed.records += batch
 
     async with trio.open_nursery() as nursery:
-        assignment = Assignment(settings.pairs)
+        assignment = Assignment(settings.pairs, settings.pairs)
         attempts = attempts or Attempts(at_once)
-        nursery.start_soon(run_socket, settings, assignment, to_tee, resyncs, attempts, feed.statistics)
+        nursery.start_soon(run_sockets, settings, assignment, to_tee, resyncs, attempts, feed.statistics)
         nursery.start_soon(split)
         nursery.start_soon(keep_books, books, book, to_list, lambda _records: None, "process_ended")
         nursery.start_soon(gather)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.books import COVERAGE_INTERVAL, MAX_SILENCE, Books
-from collector.feed import Connected, Disconnected, Doubts, FeedEvent, Subscribed
-from collector.kraken.messages import BookMessage, Decoder, Heartbeat, Malformed, TradeMessage
+from collector.feed import Alive, Connected, Disconnected, Doubts, FeedEvent, Subscribed
+from collector.kraken.messages import BookMessage, Decoder, Malformed, TradeMessage
 from collector.kraken.orderbook import OrderBook, parse_level
 from collector.kraken.times import format_time
 from collector.records import BookRow, Coverage, Record, Trade
@@ -76,7 +76,11 @@ class World:
     def opened(self, *pairs: str, connection: int = 1) -> None:
         self.take(Connected(connection))
         for pair in pairs or PAIRS:
-            self.take(Subscribed("trade", pair, at(0)), Subscribed("book", pair, at(0)), Kraken(pair).snapshot(at(0)))
+            self.take(
+                Subscribed(connection, "trade", pair, at(0)),
+                Subscribed(connection, "book", pair, at(0)),
+                Kraken(pair).snapshot(at(0)),
+            )
 
     def coverage(self) -> dict[int, Coverage]:
         """The last word on each run."""
@@ -141,7 +145,7 @@ def test_recordings_become_rows_that_rebuild_the_book(
     messages = list(joined.from_iterable(map(decoder.decode, (recordings / name).read_text().splitlines())))
     pairs = tuple(dict.fromkeys(message.pair for message in messages if isinstance(message, BookMessage)))
     world = World(pairs, depth)
-    world.take(Connected(1), *[Subscribed("book", pair, None) for pair in pairs])
+    world.take(Connected(1), *[Subscribed(1, channel, pair, None) for pair in pairs for channel in ("trade", "book")])
     for start in range(0, len(messages), 500):
         world.take(*messages[start : start + 500])
         world.check()
@@ -186,7 +190,7 @@ def test_desync_costs_one_pair_one_resync() -> None:
     world.check()
     ends = {coverage.pair: coverage.end_reason for coverage in world.coverage().values() if coverage.channel == "book"}
     assert ends == {"BTC/USD": "checksum", "ETH/EUR": None}
-    world.take(Subscribed("book", "BTC/USD", at(2)), kraken.snapshot(at(2)), kraken.change("19.5:2", time=at(3)))
+    world.take(Subscribed(1, "book", "BTC/USD", at(2)), kraken.snapshot(at(2)), kraken.change("19.5:2", time=at(3)))
     world.check()
     assert len(world.chains()) == 3
     assert world.statistics.desyncs == {"checksum": 1}
@@ -201,7 +205,7 @@ def test_malformed_is_counted_sampled_and_resynced_where_it_matters() -> None:
     assert world.asked == []
     world.take(*[Malformed("bad", "book", "BTC/USD", "x")] * 3)
     assert world.asked == [(1, "BTC/USD")]
-    world.take(Subscribed("book", "BTC/USD", at(1)), Malformed("bad snapshot", "book", "BTC/USD", "x"))
+    world.take(Subscribed(1, "book", "BTC/USD", at(1)), Malformed("bad snapshot", "book", "BTC/USD", "x"))
     assert world.asked == [(1, "BTC/USD")] * 2
     assert world.statistics.malformed == {"trade": SAMPLES, "frame": SAMPLES, "book": 4}
     assert len(world.statistics.malformed_samples) == SAMPLES
@@ -211,11 +215,11 @@ def test_disconnect_ends_every_run_when_it_was_last_alive() -> None:
     """Prevents coverage of the time in which a dead connection was not noticed, and runs across connections."""
     world, kraken = World(), Kraken("BTC/USD")
     world.opened()
-    ended = world.take(Disconnected("silent", 1.5), now=13.0)
+    ended = world.take(Disconnected(1, "silent", 1.5), now=13.0)
     assert {(run.pair, run.channel, run.ended_at, run.end_reason) for run in ended} == {
         (pair, channel, at(1.5), "silent") for pair in PAIRS for channel in ("book", "trade")
     }
-    assert world.take(kraken.change("19.5:1", time=at(14)), Heartbeat(), Disconnected("again", 14.0), now=14.0) == []
+    assert world.take(kraken.change("19.5:1", time=at(14)), Disconnected(1, "again", 14.0), now=14.0) == []
     world.opened(connection=2)
     assert len(world.chains()) == 4
     world.take(msgspec.structs.replace(kraken.snapshot(at(15)), checksum=0))
@@ -226,7 +230,7 @@ def test_quiet_runs_are_reported_at_intervals() -> None:
     """Prevents a quiet market from looking like one that nobody watched, and a report for each heartbeat."""
     world = World()
     world.opened("BTC/USD")
-    reports = [len(world.take(Heartbeat(), now=1.0 + second)) for second in range(int(2 * COVERAGE_INTERVAL))]
+    reports = [len(world.take(Alive(1), now=1.0 + second)) for second in range(int(2 * COVERAGE_INTERVAL))]
     assert reports == [0, 0, 0, 0, 2, 0, 0, 0, 0, 2]
     assert {coverage.last_at for coverage in world.coverage().values()} == {at(10)}
 
@@ -235,16 +239,16 @@ def test_time_in_which_nothing_was_read_is_not_watched() -> None:
     """Prevents coverage of the hours for which the process was frozen, when it then reads what had come before."""
     world = World()
     world.opened("BTC/USD")
-    world.take(Heartbeat(), Disconnected("closed_1006", 3600.0), now=3600.0)
+    world.take(Alive(1), Disconnected(1, "closed_1006", 3600.0), now=3600.0)
     assert {coverage.ended_at for coverage in world.coverage().values()} == {at(MAX_SILENCE)}
 
 
 def test_trade_run_without_a_time_begins_now() -> None:
     """Prevents a run without a beginning when the server's answer tells no time."""
     world = World()
-    world.take(Connected(1), Subscribed("trade", "BTC/USD", None), TradeMessage("update", []))
+    world.take(Connected(1), Subscribed(1, "trade", "BTC/USD", None), TradeMessage("update", []))
     for second in range(int(COVERAGE_INTERVAL)):
-        world.take(Heartbeat(), now=1.0 + second)
+        world.take(Alive(1), now=1.0 + second)
     assert [coverage.started_at for coverage in world.coverage().values()] == [at(0)]
 
 
@@ -280,11 +284,11 @@ def test_any_stream_gives_gapless_chains_that_rebuild_the_book(
             message = market.change(f"{price}:{size}", f"{Decimal(price) + 20}:{size}", time)
             if happening == "reconnect":
                 connection += 1
-                events += [Disconnected("closed_1012", seconds), Connected(connection)]
+                events += [Disconnected(connection - 1, "closed_1012", seconds), Connected(connection)]
                 waiting = set(PAIRS)
             if pair in waiting:
                 waiting.remove(pair)
-                events += [Subscribed("book", pair, time), market.snapshot(time if dated else None)]
+                events += [Subscribed(connection, "book", pair, time), market.snapshot(time if dated else None)]
             elif happening == "unasked":
                 events.append(market.snapshot(time))
             elif happening == "malformed":
@@ -297,7 +301,7 @@ def test_any_stream_gives_gapless_chains_that_rebuild_the_book(
         world.take(*events, now=seconds)
         waiting |= {pair for number, pair in world.asked[before:] if number == connection}
         world.check()
-    world.take(Disconnected("shutdown", seconds), now=seconds)
+    world.stored += world.books.shut_down()
     world.check()
     assert len(world.asked) == world.statistics.desyncs.total()
     assert all(coverage.end_reason for coverage in world.coverage().values())

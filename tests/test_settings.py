@@ -46,7 +46,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "redis_port": 6379,
         "redis_url": None,
         "pairs": ("BTC/USD",),
-        "book_depth": 1000,
+        "book_depth": (("*", 1000),),
         "kraken_ws_url": "wss://ws.kraken.com/v2",
         "kraken_rest_url": "https://api.kraken.com",
         "flush_interval": 0.5,
@@ -74,10 +74,12 @@ def test_log_format_follows_the_terminal(monkeypatch: pytest.MonkeyPatch, termin
     ("variable", "text", "value"),
     [
         *(("USE_REDIS", text, True) for text in ("true", "True", "1", "yes")),
-        *(("BOOK_DEPTH", str(depth), depth) for depth in BOOK_DEPTHS),
+        *(("BOOK_DEPTH", str(depth), (("*", depth),)) for depth in BOOK_DEPTHS),
         ("DATABASE_URL", "postgres://u@h/d", SecretStr("postgres://u@h/d")),
         ("REDIS_URL", "rediss://:s3cret@r.example:6380/1", SecretStr("rediss://:s3cret@r.example:6380/1")),
         ("PAIRS", "xbt/usd, XDG/USD,ETH/EUR,BTC/USD", ("BTC/USD", "DOGE/USD", "ETH/EUR")),
+        ("BOOK_DEPTH", "XBT/USD:1000, */eur:25, *:100", (("BTC/USD", 1000), ("*/EUR", 25), ("*", 100))),
+        ("PAIRS", "*/usd,BTC/EUR", ("*/USD", "BTC/EUR")),
         ("KRAKEN_WS_URL", "ws://localhost:9000/v2", "ws://localhost:9000/v2"),
         ("KRAKEN_WS_URL", "ws://[::1]:9000", "ws://[::1]:9000"),
         ("KRAKEN_REST_URL", "http://127.0.0.1:9001/", "http://127.0.0.1:9001"),
@@ -102,7 +104,7 @@ BAD = {
     "REDIS_URL": ["http://r:s3cret@example", "redis://", "redis://h:port"],
     "DATABASE_URL": ["mysql://u:s3cret@h/d", "host=localhost password=s3cret", "s3cret"],
     "PAIRS": ["BTCUSD", " , ", "BTC/USD;ETH/USD"],
-    "BOOK_DEPTH": ["27", "10.0", "deep", "-10"],
+    "BOOK_DEPTH": ["27", "10.0", "deep", "-10", "BTC/USD:1000", "*:100,BTC/USD:10"],
     "KRAKEN_WS_URL": [
         *("https://ws.kraken.com/v2", "ws://ws.kraken.com/v2", "ws://localhost.example/v2", "ws.kraken.com"),
         *("wss://", "ws://localhost@evil.example/", "wss://host:99999/", "ws://10.0.0.1/v2", "wss://[::1/"),
@@ -167,7 +169,7 @@ def test_file_is_read_and_the_environment_wins(environment: pytest.MonkeyPatch, 
     (tmp_path / ".env").write_text("PAIRS=ETH/EUR\nBOOK_DEPTH=100\nSOMEBODY_ELSES=1\nDATABASE_URL=mysql://\n")
     environment.setenv("BOOK_DEPTH", "10")
     settings = load_settings()
-    assert (settings.pairs, settings.book_depth) == (("ETH/EUR",), 10)
+    assert (settings.pairs, settings.book_depth) == (("ETH/EUR",), (("*", 10),))
     assert settings.database_url.get_secret_value() == DATABASE
 
 
@@ -203,7 +205,7 @@ def test_error_carries_no_secret_in_its_traceback(environment: pytest.MonkeyPatc
 def test_settings_cannot_change_while_we_run() -> None:
     """Prevents one task from changing what another has read."""
     with pytest.raises(ValidationError):
-        load_settings().book_depth = 10
+        load_settings().book_depth = (("*", 10),)
 
 
 def test_redis_address(environment: pytest.MonkeyPatch) -> None:

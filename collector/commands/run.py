@@ -31,7 +31,9 @@ def run(*, live: bool = False) -> int:
 def _collect(settings: Settings, *, live: bool) -> None:
     spool = Spool.open(settings.spool_dir)
     left = len(spool.sealed)
-    log.info("starting", pairs=settings.pairs, depth=settings.book_depth, spool=str(settings.spool_dir), segments=left)
+    log.info(
+        "starting", pairs=settings.pairs, depths=dict(settings.book_depth), spool=str(settings.spool_dir), segments=left
+    )
     try:
         trio.run(_run, Collector(settings, spool), live)
     except BaseExceptionGroup as group:

@@ -14,6 +14,7 @@ import msgspec
 from collector.errors import MalformedMessage
 from collector.kraken.digits import plain_digits
 from collector.kraken.orderbook import Level, parse_level
+from collector.kraken.pairs import Instrument
 from collector.kraken.times import TimeReader
 from collector.records import Trade
 
@@ -70,13 +71,22 @@ class Malformed(msgspec.Struct, frozen=True, gc=False):
     sample: str
 
 
+class InstrumentMessage(msgspec.Struct, frozen=True, gc=False):
+    """Pairs of the exchange: all of them in a `snapshot`, those that are new or changed in an `update`."""
+
+    type: MessageType
+    instruments: list[Instrument]
+
+
 class Unknown(msgspec.Struct, frozen=True, gc=False):
     """A well-formed message of a channel that was not asked for."""
 
     channel: str
 
 
-Message: TypeAlias = BookMessage | TradeMessage | Heartbeat | Status | Response | Malformed | Unknown
+Message: TypeAlias = (
+    BookMessage | TradeMessage | InstrumentMessage | Heartbeat | Status | Response | Malformed | Unknown
+)
 
 
 class _Envelope(msgspec.Struct, gc=False):
@@ -106,6 +116,10 @@ class _Trade(msgspec.Struct, gc=False):
     ord_type: str
     trade_id: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     timestamp: str
+
+
+class _Listing(msgspec.Struct, gc=False):
+    pairs: list[msgspec.Raw] = []
 
 
 class _System(msgspec.Struct, gc=False):
@@ -140,12 +154,10 @@ class Decoder:
                 return self._decode_trades(envelope, frame)
             case "heartbeat":
                 return [Heartbeat()]
-            case "status":
-                return [Status(item.system) for item in _statuses_decoder.decode(envelope.data)]
             case None:
                 return [self._decode_response(frame)]
             case channel:
-                return [Unknown(channel)]
+                return _decode_rare(channel, envelope, frame)
 
     def _decode_books(self, envelope: _Envelope, frame: str) -> list[Message]:
         try:
@@ -224,9 +236,33 @@ _books_decoder = msgspec.json.Decoder(list[_Book])
 _book_decoder = msgspec.json.Decoder(_Book)
 _trades_decoder = msgspec.json.Decoder(list[_Trade])
 _trade_decoder = msgspec.json.Decoder(_Trade)
+_listing_decoder = msgspec.json.Decoder(_Listing)
+_instrument_decoder = msgspec.json.Decoder(Instrument)
 _statuses_decoder = msgspec.json.Decoder(list[_System])
 _elements_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _named_decoder = msgspec.json.Decoder(_Named)
+
+
+def _decode_rare(channel: str, envelope: _Envelope, frame: str) -> list[Message]:
+    match channel:
+        case "status":
+            return [Status(item.system) for item in _statuses_decoder.decode(envelope.data)]
+        case "instrument":
+            return _decode_instruments(envelope, frame)
+        case _:
+            return [Unknown(channel)]
+
+
+def _decode_instruments(envelope: _Envelope, frame: str) -> list[Message]:
+    """Decode a listing; a pair that breaks the protocol costs itself alone."""
+    instruments: list[Instrument] = []
+    messages: list[Message] = [InstrumentMessage(_message_type(envelope), instruments)]
+    for element in _listing_decoder.decode(envelope.data).pairs:
+        try:
+            instruments.append(_instrument_decoder.decode(element))
+        except msgspec.DecodeError as error:
+            messages.append(_malformed(str(error), frame, envelope.channel, _pair_of(element)))
+    return messages
 
 
 def _message_type(envelope: _Envelope) -> MessageType:

@@ -1,8 +1,10 @@
-"""Names of pairs and depths of books, as Kraken's WebSocket v2 spells them."""
+"""Pairs and their names, and depths of books, as Kraken's WebSocket v2 spells them."""
 
 import difflib
 import re
 from collections.abc import Iterable
+
+import msgspec
 
 BOOK_DEPTHS = (10, 25, 100, 500, 1000)  # a strict list: others are refused, not rounded
 
@@ -11,6 +13,15 @@ _RENAMED_ASSETS = {"XBT": "BTC", "XDG": "DOGE"}
 _SYMBOL = re.compile(r"[A-Z0-9.]+/[A-Z0-9.]+")
 ANY = "*"
 _PATTERN = re.compile(r"\*|(?:\*|[A-Z0-9.]+)/(?:\*|[A-Z0-9.]+)")
+
+
+class Instrument(msgspec.Struct, frozen=True, gc=False):
+    """A pair as reference data: its v2 symbol, the decimals of its prices and quantities, and whether it trades."""
+
+    symbol: str
+    price_precision: int
+    qty_precision: int
+    status: str = "online"
 
 
 def v2_symbol(name: str) -> str:

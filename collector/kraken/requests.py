@@ -18,6 +18,11 @@ Method: TypeAlias = Literal["subscribe", "unsubscribe"]
 RATE_LIMITED = "Exceeded msg rate"
 
 
+def subscribe_instruments() -> str:
+    """The frame that asks for the list of pairs, and for what changes in it."""
+    return msgspec.json.encode({"method": "subscribe", "params": {"channel": "instrument", "snapshot": True}}).decode()
+
+
 class Request:
     """A subscribe or unsubscribe under way.
 

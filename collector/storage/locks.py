@@ -34,6 +34,13 @@ def try_lock(connection: Connection, pairs: Iterable[str]) -> frozenset[str]:
     return frozenset(pair for (pair,) in connection.execute(_TRY, [wanted, [_key(pair) for pair in wanted]]))
 
 
+def unlock(connection: Connection, pairs: Iterable[str]) -> None:
+    """Let go of pairs that this session has locked."""
+    connection.execute(
+        "SELECT pg_advisory_unlock(key) FROM unnest(%s::bigint[]) AS held (key)", [list(map(_key, pairs))]
+    )
+
+
 def _key(pair: str) -> int:
     """A pair's key among advisory locks: any program that locks pairs of this database must compute the same."""
     digest = blake2b(f"collector:{pair}".encode(), digest_size=8).digest()

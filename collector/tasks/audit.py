@@ -49,7 +49,7 @@ async def audit_books(
         attempts.budget.spend(trio.current_time())
         try:
             async with open_connection(settings.kraken_ws_url) as websocket:
-                auditor = _Auditor(websocket, settings)
+                auditor = _Auditor(websocket)
                 for rows in [] if (books := current_books()) is None else books.held():
                     audit = await auditor.audit(rows)
                     if audit is not None:
@@ -70,9 +70,8 @@ def _report(audit: Audit, doubts: Doubts) -> None:
 class _Auditor:
     """Audits one book after the other over one connection."""
 
-    def __init__(self, websocket: WebSocketConnection, settings: Settings) -> None:
+    def __init__(self, websocket: WebSocketConnection) -> None:
         self._websocket = websocket
-        self._depth = settings.book_depth
         self._decoder = Decoder(lambda: datetime.now(UTC))
         self._numbers = count(1)
 
@@ -90,7 +89,7 @@ class _Auditor:
         for tries_left in reversed(range(TRIES)):
             window = rows.open_window()
             try:
-                snapshot = await self._take_snapshot(rows.pair)
+                snapshot = await self._take_snapshot(rows.pair, rows.book.depth)
                 search = window.search(snapshot)
                 is_found = await _settle(window, search)
             finally:
@@ -107,8 +106,8 @@ class _Auditor:
         audited_at = snapshot.timestamp or format_time(datetime.now(UTC))
         return Audit(rows.pair, run.chain, audited_at, differences)
 
-    async def _take_snapshot(self, pair: str) -> BookMessage:
-        await self._ask("subscribe", pair)
+    async def _take_snapshot(self, pair: str, depth: int) -> BookMessage:
+        await self._ask("subscribe", pair, depth)
         snapshot: BookMessage | None = None
         with trio.move_on_after(ANSWER_TIMEOUT):
             while snapshot is None:
@@ -120,11 +119,11 @@ class _Auditor:
                             raise FeedError("refused", f"{pair}: {error}")
         if snapshot is None:
             raise FeedError("unanswered", f"no snapshot of {pair} within {ANSWER_TIMEOUT:g} s")
-        await self._ask("unsubscribe", pair)
+        await self._ask("unsubscribe", pair, depth)
         return snapshot
 
-    async def _ask(self, method: Method, pair: str) -> None:
-        request = Request(next(self._numbers), method, "book", [pair], self._depth)
+    async def _ask(self, method: Method, pair: str, depth: int) -> None:
+        request = Request(next(self._numbers), method, "book", [pair], depth)
         await self._websocket.send_message(request.encode())
 
 

@@ -11,7 +11,7 @@ import trio
 
 from collector.books import Books
 from collector.channels import receive_waiting
-from collector.feed import Disconnected, FeedEvent
+from collector.feed import FeedEvent
 from collector.records import Interrupted, Record
 
 # A burst is let gather for this long before it is worked through: measured, the scheduler's switches cost more than
@@ -36,16 +36,13 @@ async def keep_books(
     """
     await records.send([Interrupted(interruption)])
     gathered = 0
-    heard_at = trio.current_time()
     async for event in events:
         if gathered >= BURST:
             await trio.sleep(GATHER_SECONDS)
         batch = [event, *receive_waiting(events, BATCH_LIMIT)]
         gathered = len(batch)
-        heard_at = trio.current_time()
-        produced = books.take(batch, heard_at)
+        produced = books.take(batch, trio.current_time())
         if produced:
             publish(produced)
             await records.send(produced)
-    # Not until now: nobody knows whether the connection was alive since the last frame.
-    await records.send(books.take([Disconnected("shutdown", heard_at)], heard_at))
+    await records.send(books.shut_down())

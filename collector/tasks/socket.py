@@ -1,4 +1,4 @@
-"""The socket task: one connection to Kraken after the other, each subscribed, watched and read to its end.
+"""A socket: one connection to Kraken after the other, each subscribed, watched and read to its end.
 
 It forwards everything to the book task in band and in order, and waits for nobody but the book task. Every way in
 which a connection can fail is a `FeedError`; anything else is a bug and leaves the task.
@@ -13,12 +13,12 @@ import structlog
 import trio
 from trio_websocket import WebSocketConnection
 
-from collector.assignment import Assignment
+from collector.assignment import Share
 from collector.backoff import AttemptBudget, Backoff
 from collector.errors import FeedError
-from collector.feed import Connected, Disconnected, FeedEvent, ResyncRequests
+from collector.feed import Alive, Connected, Disconnected, FeedEvent, ResyncRequests
 from collector.kraken.connection import open_connection
-from collector.kraken.messages import Decoder, Response, Status, Unknown
+from collector.kraken.messages import Decoder, Heartbeat, InstrumentMessage, Response, Status, Unknown
 from collector.settings import Settings
 from collector.statistics import Statistics
 from collector.tasks.subscriptions import Subscriptions
@@ -41,34 +41,53 @@ class Attempts:
 
     def __init__(self, choose: Callable[[float, float], float] = random.uniform) -> None:
         self.choose = choose
-        self.backoff = Backoff(BACKOFF_BASE, BACKOFF_CAP, STABLE_AFTER, choose)
         self.budget = AttemptBudget()
         self.numbers: Iterator[int] = itertools.count(1)
+        self._backoffs: dict[int, Backoff] = {}
+
+    def backoff(self, socket: int) -> Backoff:
+        """The backoff of a socket: one that fails must not slow the others down."""
+        if socket not in self._backoffs:
+            self._backoffs[socket] = self.new_backoff()
+        return self._backoffs[socket]
+
+    def new_backoff(self) -> Backoff:
+        """A backoff between connections."""
+        return Backoff(BACKOFF_BASE, BACKOFF_CAP, STABLE_AFTER, self.choose)
 
 
 async def run_socket(
     settings: Settings,
-    assignment: Assignment,
+    share: Share,
     events: trio.MemorySendChannel[FeedEvent],
     resyncs: ResyncRequests,
     attempts: Attempts,
+    backoff: Backoff,
     statistics: Statistics,
 ) -> None:
     """Hold a connection to Kraken whenever there is anything to subscribe, for ever."""
     while True:
-        with assignment.subscriptions() as wanted:
+        with share.subscriptions() as wanted:
             await wanted.wait_value(bool)
         await trio.sleep(attempts.budget.wait(trio.current_time()))
         started = trio.current_time()
         attempts.budget.spend(started)
-        connection = _Connection(next(attempts.numbers), settings, assignment, events, statistics)
+        number = next(attempts.numbers)
+        connection = _Connection(number, settings, share, events, statistics)
         try:
             await connection.run(resyncs, attempts.choose)
         except FeedError as error:
             failure = error
-        await events.send(Disconnected(failure.reason, connection.last_frame_at))
-        delay = failure.pause + attempts.backoff.delay(trio.current_time() - started)
-        log.warning("disconnected", reason=failure.reason, detail=failure.detail, reconnect_in=round(delay, 2))
+        resyncs.forget(number)
+        await events.send(Disconnected(number, failure.reason, connection.last_frame_at))
+        delay = failure.pause + backoff.delay(trio.current_time() - started)
+        log.warning(
+            "disconnected",
+            connection=number,
+            reason=failure.reason,
+            detail=failure.detail,
+            reconnect_in=round(delay, 2),
+        )
         await trio.sleep(delay)
 
 
@@ -79,13 +98,13 @@ class _Connection:
         self,
         number: int,
         settings: Settings,
-        assignment: Assignment,
+        share: Share,
         events: trio.MemorySendChannel[FeedEvent],
         statistics: Statistics,
     ) -> None:
         self._number = number
         self._settings = settings
-        self._assignment = assignment
+        self._share = share
         self._events = events
         self._statistics = statistics
         self._receiving = False
@@ -97,10 +116,10 @@ class _Connection:
             self._statistics.connections += 1
             log.info("connected", connection=self._number, url=self._settings.kraken_ws_url)
             await self._events.send(Connected(self._number))
-            subscriptions = Subscriptions(websocket, self._settings, self._assignment, choose)
+            subscriptions = Subscriptions(websocket, self._number, self._settings, self._share, choose)
             nursery.start_soon(self._receive, websocket, subscriptions)
             nursery.start_soon(self._watch)
-            nursery.start_soon(subscriptions.run, self._number, resyncs)
+            nursery.start_soon(subscriptions.run, resyncs)
 
     async def _receive(self, websocket: WebSocketConnection, subscriptions: Subscriptions) -> None:
         decoder = Decoder(lambda: datetime.now(UTC))
@@ -118,10 +137,12 @@ class _Connection:
                             await self._forward(change)
                     case Status(system=system):
                         log.info("exchange_status", connection=self._number, system=system)
+                    case Heartbeat():
+                        await self._forward(Alive(self._number))
                     case Unknown(channel=channel):
-                        self._statistics.unknown += 1
-                        if self._statistics.unknown == 1:
-                            log.warning("unknown_channel", channel=channel)
+                        self._note_unknown(channel)
+                    case InstrumentMessage():
+                        self._note_unknown("instrument")
                     case _:
                         await self._forward(message)
 
@@ -130,6 +151,11 @@ class _Connection:
             self._events.send_nowait(event)  # a send that need not wait costs no turn of the scheduler
         except trio.WouldBlock:
             await self._events.send(event)
+
+    def _note_unknown(self, channel: str) -> None:
+        self._statistics.unknown += 1
+        if self._statistics.unknown == 1:
+            log.warning("unknown_channel", channel=channel)
 
     async def _watch(self) -> None:
         """Give the connection up when no frame comes while we wait for one."""

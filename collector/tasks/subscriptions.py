@@ -7,6 +7,8 @@ and the answers of a connection can never be confused.
 import itertools
 from collections.abc import Callable, Collection, Iterator
 from contextlib import aclosing
+from itertools import groupby
+from operator import itemgetter
 from typing import TypeAlias
 
 import httpx2
@@ -15,7 +17,7 @@ import trio
 from trio_util import AsyncValue
 from trio_websocket import WebSocketConnection
 
-from collector.assignment import Assignment, Subscription
+from collector.assignment import Share, Subscription
 from collector.errors import FeedError, RestError
 from collector.feed import ResyncRequests, Subscribed, Unsubscribed
 from collector.kraken.messages import Response
@@ -44,13 +46,16 @@ class Subscriptions:
     def __init__(
         self,
         websocket: WebSocketConnection,
+        connection: int,
         settings: Settings,
-        assignment: Assignment,
+        share: Share,
         choose: Callable[[float, float], float],
     ) -> None:
         self._websocket = websocket
-        self._settings = settings
-        self._assignment = assignment
+        self._connection = connection
+        self._depth = settings.selection.depth
+        self._rest_url = settings.kraken_rest_url
+        self._share = share
         self._choose = choose
         self._numbers = itertools.count(1)
         self._turn = trio.Lock()  # one request at a time
@@ -68,23 +73,23 @@ class Subscriptions:
             log.warning("unexpected_answer", error=response.error, pair=response.pair, request=response.request)
             return []
         if asked.method == "unsubscribe":  # refused where nothing is subscribed: then that is so
-            return [
-                Unsubscribed(asked.channel, pair, self._assignment.why_not((asked.channel, pair))) for pair in answered
-            ]
-        return [Subscribed(asked.channel, pair, response.time) for pair in answered if response.error is None]
+            return [Unsubscribed(asked.channel, pair, self._share.why_not((asked.channel, pair))) for pair in answered]
+        if response.error is not None:
+            return []
+        return [Subscribed(self._connection, asked.channel, pair, response.time) for pair in answered]
 
-    async def run(self, connection: int, resyncs: ResyncRequests) -> None:
+    async def run(self, resyncs: ResyncRequests) -> None:
         """Keep the subscriptions what the assignment says, and serve resyncs, until cancelled.
 
         Raises:
             FeedError: requests stay unanswered, nothing is left to be subscribed, or a book cannot be brought in step.
 
         """
-        with self._assignment.subscriptions() as wanted:
+        with self._share.subscriptions() as wanted:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._follow, wanted, nursery)
                 while True:
-                    nursery.start_soon(self._resync, await resyncs.next_pair(connection), nursery)
+                    nursery.start_soon(self._resync, await resyncs.next_pair(self._connection), nursery)
 
     async def _follow(self, wanted: AsyncValue[frozenset[Subscription]], nursery: trio.Nursery) -> None:
         async with aclosing(wanted.eventual_values()) as targets:
@@ -104,8 +109,8 @@ class Subscriptions:
     async def _add(self, subscriptions: Collection[Subscription], nursery: trio.Nursery) -> Refusals:
         """Subscribe; return what was refused, which is asked for again later."""
         refused: Refusals = {}
-        for channel, pairs in _requests(subscriptions):
-            answers = await self._ask("subscribe", channel, pairs)
+        for channel, depth, pairs in self._requests(subscriptions):
+            answers = await self._ask("subscribe", channel, depth, pairs)
             refused |= {(channel, pair): answer for pair, answer in answers.items()}
             self._held |= {(channel, pair) for pair in pairs if pair not in answers}
         if refused:
@@ -114,15 +119,15 @@ class Subscriptions:
         return refused
 
     async def _drop(self, subscriptions: Collection[Subscription]) -> None:
-        for channel, pairs in _requests(subscriptions):
-            await self._ask("unsubscribe", channel, pairs)
+        for channel, depth, pairs in self._requests(subscriptions):
+            await self._ask("unsubscribe", channel, depth, pairs)
             self._held -= {(channel, pair) for pair in pairs}
 
     async def _try_again(self, subscriptions: Collection[Subscription], nursery: trio.Nursery) -> None:
         await trio.sleep(REFUSED_RETRY)
         for subscription in subscriptions:
             self._refused.pop(subscription, None)
-        with self._assignment.subscriptions() as wanted:
+        with self._share.subscriptions() as wanted:
             async with self._changing:
                 refused = await self._add(wanted.value & set(subscriptions) - self._held, nursery)
         await self._report(refused)
@@ -138,7 +143,7 @@ class Subscriptions:
         if count > 1:
             await trio.sleep(self._choose(RESYNC_BASE, min(RESYNC_CAP, RESYNC_BASE * 2.0 ** (count - 1))))
         book: Subscription = ("book", pair)
-        with self._assignment.subscriptions() as wanted:
+        with self._share.subscriptions() as wanted:
             async with self._changing:
                 refused: Refusals = {}
                 if book in self._held and book in wanted.value:
@@ -146,10 +151,10 @@ class Subscriptions:
                     refused = await self._add([book], nursery)
         await self._report(refused)
 
-    async def _ask(self, method: Method, channel: Channel, pairs: Collection[str]) -> dict[str, str]:
+    async def _ask(self, method: Method, channel: Channel, depth: int, pairs: Collection[str]) -> dict[str, str]:
         """Send a request and wait for all of its answers; return those that refuse, by pair."""
         async with self._turn:
-            request = Request(next(self._numbers), method, channel, pairs, self._settings.book_depth)
+            request = Request(next(self._numbers), method, channel, pairs, depth)
             self._asked = request
             for number in range(ANSWER_TRIES):
                 await self._websocket.send_message(request.encode())
@@ -164,7 +169,7 @@ class Subscriptions:
         if not refused:
             return
         known: list[str] = []
-        async with httpx2.AsyncClient(base_url=self._settings.kraken_rest_url) as client:
+        async with httpx2.AsyncClient(base_url=self._rest_url) as client:
             try:
                 known = await fetch_symbols(client)
             except RestError as error:
@@ -173,10 +178,12 @@ class Subscriptions:
             nearest = nearest_symbols(pair, known)
             log.error("pair_refused", pair=pair, channel=channel, error=answer, nearest=nearest, retry_in=REFUSED_RETRY)
 
-
-def _requests(subscriptions: Collection[Subscription]) -> Iterator[tuple[Channel, list[str]]]:
-    """The requests that subscriptions take: by channel, a limited number of pairs each."""
-    for channel in ORDER:
-        pairs = sorted(pair for of, pair in subscriptions if of == channel)
-        for start in range(0, len(pairs), PAIRS_PER_REQUEST):
-            yield channel, pairs[start : start + PAIRS_PER_REQUEST]
+    def _requests(self, subscriptions: Collection[Subscription]) -> Iterator[tuple[Channel, int, list[str]]]:
+        """The requests that subscriptions take: by channel and depth, a limited number of pairs each."""
+        for channel in ORDER:
+            depth_of = self._depth if channel == "book" else lambda _pair: 0  # trades have none
+            pairs = sorted((depth_of(pair), pair) for of, pair in subscriptions if of == channel)
+            for depth, of_depth in groupby(pairs, key=itemgetter(0)):
+                names = [pair for _, pair in of_depth]
+                for start in range(0, len(names), PAIRS_PER_REQUEST):
+                    yield channel, depth, names[start : start + PAIRS_PER_REQUEST]

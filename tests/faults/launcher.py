@@ -27,10 +27,10 @@ from collector.storage import spool as spool_module
 from collector.storage.spool import Spool
 
 TASKS = {
-    "socket": "run_socket",
+    "socket": "run_sockets",
     "book": "keep_books",
     "flush": "flush",
-    "lock": "hold_locks",
+    "lock": "share_pairs",
     "partitions": "keep_partitions_ahead",
     "probe": "probe_quiet_books",
     "repair": "repair",

@@ -15,6 +15,7 @@ from collector.kraken.messages import (
     BookMessage,
     Decoder,
     Heartbeat,
+    InstrumentMessage,
     Malformed,
     Message,
     Response,
@@ -23,6 +24,7 @@ from collector.kraken.messages import (
     Unknown,
 )
 from collector.kraken.orderbook import Level, OrderBook
+from collector.kraken.pairs import Instrument
 from collector.records import Trade
 
 unhurried = settings(deadline=None)  # whatever else the machine does, no example fails by its time
@@ -109,9 +111,17 @@ def test_frames_around_the_market_data(recordings: Path) -> None:
     assert only(lines[3]) == Heartbeat()
 
 
-def test_channel_that_was_not_asked_for_is_unknown_and_no_error(recordings: Path) -> None:
-    """Prevents a large message of another channel from being counted as a broken one."""
-    assert only((recordings / "instrument_snapshot.json").read_text()) == Unknown("instrument")
+def test_channel_that_was_not_asked_for_is_unknown_and_no_error() -> None:
+    """Prevents a message of another channel from being counted as a broken one."""
+    assert only('{"channel":"ohlc","type":"snapshot","data":{"whatever":1}}') == Unknown("ohlc")
+
+
+def test_recorded_instruments_are_read(recordings: Path) -> None:
+    """Prevents a real listing from being read as an empty one, or a pair of it as a broken one."""
+    message = only((recordings / "instrument_snapshot.json").read_text())
+    assert isinstance(message, InstrumentMessage)
+    known = {instrument.symbol: instrument for instrument in message.instruments}
+    assert known["BTC/USD"] == Instrument("BTC/USD", 1, 8, "online")
 
 
 ANSWERED_AT = "2023-09-26T16:49:20.962630Z"
@@ -267,3 +277,40 @@ def test_frames_with_a_cut_or_a_splice_give_messages(text: str, start: int, leng
     assert all(
         isinstance(message, Message.__args__) for message in decode(text[:start] + splice + text[start + length :])
     )
+
+
+INSTRUMENT = (
+    '{"symbol":"BTC/USD","base":"BTC","quote":"USD","status":"online","qty_precision":8,"qty_increment":1e-08,'
+    '"price_precision":1,"cost_precision":5,"marginable":true,"has_index":true,"cost_min":0.5,"tick_size":0.1}'
+)
+
+
+def listing(*pairs: str, kind: str = "snapshot") -> str:
+    return (
+        f'{{"channel":"instrument","type":"{kind}","data":{{"assets":[{{"id":"BTC"}}],"pairs":[{",".join(pairs)}]}}}}'
+    )
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "update"])
+def test_instruments_are_read(kind: str) -> None:
+    """Prevents a pair from being missed, or known with other decimals than it has."""
+    gone = INSTRUMENT.replace("BTC/USD", "OLD/USD").replace("online", "delisted")
+    assert only(listing(INSTRUMENT, gone, kind=kind)) == InstrumentMessage(
+        kind, [Instrument("BTC/USD", 1, 8, "online"), Instrument("OLD/USD", 1, 8, "delisted")]
+    )
+
+
+def test_a_list_of_instruments_may_be_empty_or_missing() -> None:
+    """Prevents a message about assets alone from being taken for a broken one."""
+    empty = InstrumentMessage("update", [])
+    assert only(listing(kind="update")) == empty
+    assert only('{"channel":"instrument","type":"update","data":{"assets":[]}}') == empty
+
+
+def test_an_instrument_that_breaks_the_protocol_costs_itself_alone() -> None:
+    """Prevents one odd pair from hiding the whole exchange."""
+    odd = INSTRUMENT.replace("BTC/USD", "ODD/USD").replace('"price_precision":1', '"price_precision":"one"')
+    message, bad = decode(listing(odd, INSTRUMENT))
+    assert message == InstrumentMessage("snapshot", [Instrument("BTC/USD", 1, 8, "online")])
+    assert isinstance(bad, Malformed)
+    assert (bad.channel, bad.pair) == ("instrument", "ODD/USD")

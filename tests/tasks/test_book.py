@@ -11,8 +11,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from collector.books import Books
-from collector.feed import Connected, Disconnected, Doubts, FeedEvent, ResyncRequests, Subscribed
-from collector.kraken.messages import BookMessage, Decoder, Heartbeat
+from collector.feed import Alive, Connected, Disconnected, Doubts, FeedEvent, ResyncRequests, Subscribed
+from collector.kraken.messages import BookMessage, Decoder
 from collector.kraken.simulator.simulation import simulated_frames
 from collector.records import BookRow, Coverage, Interrupted, Record
 from collector.rows import ChainNumbers
@@ -24,8 +24,8 @@ from collector.tasks.book import keep_books
 START = datetime(2026, 1, 1, tzinfo=UTC)
 BEGINNING: list[FeedEvent] = [
     Connected(1),
-    Subscribed("trade", "BTC/USD", "2023-11-14T22:13:20.000000Z"),
-    Subscribed("book", "BTC/USD", None),
+    Subscribed(1, "trade", "BTC/USD", "2023-11-14T22:13:20.000000Z"),
+    Subscribed(1, "book", "BTC/USD", None),
 ]
 
 
@@ -158,7 +158,7 @@ async def test_run_ends_where_the_connection_was_last_heard(autojump_clock: trio
         task.send(market_events(50))
         for _ in range(4):
             await trio.sleep(1)
-            task.send([Heartbeat()])
+            task.send([Alive(1)])
         await trio.sleep(7)
         await task.events.aclose()
     (end,) = [
@@ -176,7 +176,7 @@ async def test_run_ends_where_the_connection_was_last_heard(autojump_clock: trio
 async def test_shutdown_ends_no_run_twice() -> None:
     """Prevents a stop while there is no connection from inventing runs, or reasons for those that ended."""
     task = Task()
-    task.send([*market_events(50), Disconnected("closed_1001", trio.current_time())])
+    task.send([*market_events(50), Disconnected(1, "closed_1001", trio.current_time())])
     await task.events.aclose()
     await task.run()
     *_, last = task.given()

@@ -131,7 +131,7 @@ async def test_outage_and_lost_messages_leave_no_hole(database_url: str, tmp_pat
     """Prevents what was traded while nobody was connected, or what Kraken did not send, from being lost."""
     async with open_market() as (market, kraken):
         async with collecting(settings_for(kraken, database_url, tmp_path / "spool")) as collector:
-            collector._attempts.backoff = Backoff(0.2, 0.2, 0.0, lambda _, high: high)  # the attempts are counted
+            collector._attempts._backoffs[0] = Backoff(0.2, 0.2, 0.0, lambda _, high: high)  # the attempts are counted
             await wait_until(lambda: count(database_url, TRADE_COUNT) > 60)
             first = stored_trades(database_url)[0].trade_id
             kraken.faults.drop("trade", PAIR, times=3)

@@ -14,14 +14,15 @@ from structlog.testing import capture_logs
 
 from collector.assignment import Assignment
 from collector.backoff import AttemptBudget
-from collector.feed import Connected, Disconnected, FeedEvent, ResyncRequests, Subscribed
+from collector.feed import Alive, Connected, Disconnected, FeedEvent, ResyncRequests, Subscribed
 from collector.kraken import connection
-from collector.kraken.messages import BookMessage, Heartbeat, TradeMessage
+from collector.kraken.messages import BookMessage, TradeMessage
 from collector.kraken.server.tape import TapeSource
 from collector.kraken.simulator.simulation import simulated_frames
 from collector.statistics import Statistics
 from collector.tasks import socket
-from collector.tasks.socket import Attempts, run_socket
+from collector.tasks.socket import Attempts
+from collector.tasks.sockets import run_sockets
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"  # these tests store nothing
 # Rare enough that the server's heartbeat, which comes each second, keeps a healthy connection alive.
@@ -45,7 +46,7 @@ async def test_events_come_in_order(tmp_path: Path) -> None:
     first, second = feed.events[:position], feed.events[position:]
     assert isinstance(first[-1], Disconnected)
     for events in (first, second):
-        kinds = [type(event) for event in events if not isinstance(event, Heartbeat)]
+        kinds = [type(event) for event in events if not isinstance(event, Alive)]
         granted = [event.channel for event in events if isinstance(event, Subscribed)]
         assert granted == ["trade", "book"]
         places = [kinds.index(kind) for kind in (Connected, Subscribed, TradeMessage, BookMessage)]
@@ -126,7 +127,7 @@ async def test_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "WATCH_INTERVAL", WATCH_INTERVAL)
     frames = list(simulated_frames(["BTC/USD"], 10, seed=1, count=20))
     async with open_kraken(TapeSource(frames)) as kraken, feeding(settings_for(kraken, NOWHERE, tmp_path)) as feed:
-        await feed.wait_for(Heartbeat, 3)
+        await feed.wait_for(Alive, 3)
         assert not feed.of_kind(Disconnected)
         kraken.faults.go_silent()
         await feed.wait_for(Disconnected)
@@ -144,8 +145,8 @@ async def test_slow_reader_is_no_silence(tmp_path: Path, monkeypatch: pytest.Mon
     events, feed = trio.open_memory_channel[FeedEvent](0)
     async with open_kraken(TapeSource(frames)) as kraken, trio.open_nursery() as nursery:
         settings = settings_for(kraken, NOWHERE, tmp_path)
-        assignment = Assignment(settings.pairs)
-        nursery.start_soon(run_socket, settings, assignment, events, ResyncRequests(), Attempts(at_once), Statistics())
+        assignment = Assignment(settings.pairs, settings.pairs)
+        nursery.start_soon(run_sockets, settings, assignment, events, ResyncRequests(), Attempts(at_once), Statistics())
         await feed.receive()
         await trio.sleep(0.02 * socket.SILENT_LOOKS * 3)
         with trio.fail_after(30):
@@ -271,6 +272,5 @@ async def _run_alone(kraken: Kraken, directory: Path) -> None:
     events, _feed = trio.open_memory_channel[FeedEvent](1000)
     settings = settings_for(kraken, NOWHERE, directory)
     with trio.fail_after(30):
-        await run_socket(
-            settings, Assignment(settings.pairs), events, ResyncRequests(), Attempts(at_once), Statistics()
-        )
+        assignment = Assignment(settings.pairs, settings.pairs)
+        await run_sockets(settings, assignment, events, ResyncRequests(), Attempts(at_once), Statistics())

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
-from collector.kraken.server.source import Instrument
+from collector.kraken.pairs import Instrument
 
 HEARTBEAT = b'{"channel":"heartbeat"}'
 

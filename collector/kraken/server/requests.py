@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from collector.kraken.server.source import Instrument
+from collector.kraken.pairs import Instrument
 
 DEFAULT_DEPTH = 10
 PRIVATE_CHANNELS = frozenset({"executions", "balances", "level3"})

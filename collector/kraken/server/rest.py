@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from collector.kraken.server.source import NANOSECONDS, DepthRow, Instrument, PublicTrade, Source
+from collector.kraken.pairs import Instrument
+from collector.kraken.server.source import NANOSECONDS, DepthRow, PublicTrade, Source
 
 TRADES_LIMIT = 1000  # also the default
 DEPTH_LIMIT, DEPTH_DEFAULT = 500, 100

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
-import msgspec
+from collector.kraken.pairs import Instrument
 
 TRADE_SNAPSHOT_ROWS = 50  # what Kraken sends when a trade subscription asks for a snapshot
 FRAMES_A_BATCH = 64  # 12 kB of updates: enough to pay for a write, few enough to leave room for others in between
@@ -20,15 +20,6 @@ NANOSECONDS = 10**9
 
 class SubscriberTooSlow(Exception):  # noqa: N818 - named by what happened, as the field does
     """A client leaves too much of a live stream unread. Recovered in the server: it closes that connection."""
-
-
-class Instrument(msgspec.Struct, frozen=True):
-    """A pair as reference data: its v2 symbol, the decimals of its prices and quantities, and whether it trades."""
-
-    symbol: str
-    price_precision: int
-    qty_precision: int
-    status: str = "online"
 
 
 class PublicTrade(NamedTuple):

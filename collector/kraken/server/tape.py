@@ -10,13 +10,12 @@ from typing import Any
 import msgspec
 
 from collector.kraken.orderbook import Level, OrderBook, parse_level
-from collector.kraken.pairs import BOOK_DEPTHS
+from collector.kraken.pairs import BOOK_DEPTHS, Instrument
 from collector.kraken.server.source import (
     FRAMES_A_BATCH,
     NANOSECONDS,
     TRADE_SNAPSHOT_ROWS,
     DepthRow,
-    Instrument,
     PublicTrade,
     Session,
     format_nanoseconds,

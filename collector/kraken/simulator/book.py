@@ -9,7 +9,8 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Iterable
 
-from collector.kraken.server.source import Instrument, format_nanoseconds
+from collector.kraken.pairs import Instrument
+from collector.kraken.server.source import format_nanoseconds
 
 CHECKSUM_LEVELS = 10
 

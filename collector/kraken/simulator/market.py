@@ -9,12 +9,11 @@ import random
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from collector.kraken.pairs import BOOK_DEPTHS
+from collector.kraken.pairs import BOOK_DEPTHS, Instrument
 from collector.kraken.server.source import (
     NANOSECONDS,
     TRADE_SNAPSHOT_ROWS,
     DepthRow,
-    Instrument,
     PublicTrade,
     format_nanoseconds,
 )

@@ -14,12 +14,11 @@ from functools import partial
 
 import trio
 
-from collector.kraken.pairs import BOOK_DEPTHS
+from collector.kraken.pairs import BOOK_DEPTHS, Instrument
 from collector.kraken.server.source import (
     FRAMES_A_BATCH,
     NANOSECONDS,
     DepthRow,
-    Instrument,
     PublicTrade,
     Session,
     SubscriberTooSlow,

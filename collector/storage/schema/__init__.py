@@ -65,6 +65,20 @@ TABLES = {
         "differences": "jsonb",
     },
     "collector_spools": {"spool": "uuid", "last_segment": "bigint", "shipped_at": TIMESTAMP},
+    "collector_members": {
+        "member": "uuid",
+        "name": "text",
+        "patterns": "text[]",
+        "is_available": "boolean",
+        "pairs": "text[]",
+        "rows_per_second": "integer",
+        "waiting_rows": "bigint",
+        "started_at": TIMESTAMP,
+        "seen_at": TIMESTAMP,
+        "session_process": "integer",
+        "session_started_at": TIMESTAMP,
+    },
+    "collector_handovers": {"pair": "text", "giver": "uuid", "taker": "uuid", "is_taken": "boolean"},
     "collector_database": {"id": "uuid", "origin": "text", "created_at": TIMESTAMP},
 }
 # Index: its table. Primary keys come with their tables.

@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.kraken.server.source import Instrument
+from collector.kraken.pairs import Instrument
 from collector.kraken.simulator.book import FullBook
 from tests.kraken.naive_book import NaiveBook, read_digits
 

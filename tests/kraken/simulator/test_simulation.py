@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from collector.kraken.pairs import BOOK_DEPTHS
-from collector.kraken.server.source import Instrument, SubscriberTooSlow, parse_nanoseconds
+from collector.kraken.pairs import BOOK_DEPTHS, Instrument
+from collector.kraken.server.source import SubscriberTooSlow, parse_nanoseconds
 from collector.kraken.simulator.market import HISTORY_TRADES, Market
 from collector.kraken.simulator.simulation import (
     DEFAULT_PAIRS,
