@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import psycopg
-from collecting import Kraken, collecting, open_kraken, open_market, settings_for, wait_until
+from collecting import Kraken, collecting, count, open_kraken, open_market, settings_for, wait_until
 from structlog.testing import capture_logs
 
 from collector.kraken.messages import InstrumentMessage
@@ -13,6 +13,7 @@ from collector.pipeline import Collector
 from collector.tasks.instruments import Listing
 
 PAIRS = ("BTC/USD", "ETH/USD", "SOL/USD", "ETH/BTC")
+DELISTED_RUNS = "SELECT count(*) FROM kraken_coverage WHERE end_reason = 'delisted'"
 IN_USD = {"BTC/USD", "ETH/USD", "SOL/USD"}
 
 
@@ -33,7 +34,8 @@ async def test_the_list_is_followed(migrated_url: str, tmp_path: Path) -> None:
         async with collecting(settings_for(kraken, migrated_url, tmp_path, pairs="*/USD")) as collector:
             await wait_until(lambda: collected_by(collector) == IN_USD)
             tell(kraken, Instrument("SOL/USD", tellable.price_precision, tellable.qty_precision, "delisted"))
-            await wait_until(lambda: collected_by(collector) == IN_USD - {"SOL/USD"})
+            await wait_until(lambda: count(migrated_url, DELISTED_RUNS) == 2)
+            assert collected_by(collector) == IN_USD - {"SOL/USD"}
             tell(kraken, Instrument("SOL/USD", tellable.price_precision, tellable.qty_precision, "post_only"))
             await wait_until(lambda: collected_by(collector) == IN_USD)
     with psycopg.connect(migrated_url) as connection:
