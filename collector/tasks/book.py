@@ -14,11 +14,6 @@ from collector.channels import receive_waiting
 from collector.feed import Disconnected, FeedEvent
 from collector.records import Interrupted, Record
 
-# A burst is let gather for this long before it is worked through: measured, the scheduler's switches cost more than
-# the book when every message crosses alone (53 against 30 µs of CPU a message). It is done only when so many events
-# came within the same time before that they were a burst, so that a quiet market pays no latency for it.
-GATHER_SECONDS = 0.002
-BURST = 16  # events in that time that make it a burst: 8,000 a second
 BATCH_LIMIT = 8192  # events of one batch; more than any burst that was seen (5,000 messages)
 
 
@@ -35,16 +30,10 @@ async def keep_books(
     before anything else.
     """
     await records.send([Interrupted(interruption)])
-    heard_at = counted_from = trio.current_time()
-    counted, is_burst = 0, False
+    heard_at = trio.current_time()
     async for event in events:
-        if is_burst:
-            await trio.sleep(GATHER_SECONDS)
         batch = [event, *receive_waiting(events, BATCH_LIMIT)]
         heard_at = trio.current_time()
-        if heard_at - counted_from >= GATHER_SECONDS:
-            is_burst, counted, counted_from = counted >= BURST, 0, heard_at
-        counted += len(batch)
         produced = books.take(batch, heard_at)
         if produced:
             publish(produced)
