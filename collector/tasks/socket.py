@@ -18,12 +18,7 @@ from collector.backoff import AttemptBudget, Backoff
 from collector.errors import FeedError
 from collector.feed import Connected, Disconnected, FeedEvent, ResyncRequests
 from collector.kraken.connection import open_connection, receive_messages
-from collector.kraken.messages import (
-    Decoder,
-    Response,
-    Status,
-    Unknown,
-)
+from collector.kraken.messages import Decoder, Response, Status, Unknown
 from collector.settings import Settings
 from collector.statistics import Statistics
 from collector.tasks.subscriptions import Subscriptions
