@@ -14,11 +14,6 @@ from collector.channels import receive_waiting
 from collector.feed import FeedEvent
 from collector.records import Interrupted, Record
 
-# A burst is let gather for this long before it is worked through: measured, the scheduler's switches cost more than
-# the book when every message crosses alone (1.18 against 1.72 times cryptofeed's speed). It is done only when the
-# batch before was a burst, so that a quiet market pays no latency for it.
-GATHER_SECONDS = 0.002
-BURST = 16  # events in a batch that make it a burst: at 2 ms a batch, 8,000 a second
 BATCH_LIMIT = 8192  # events of one batch; more than any burst that was seen (5,000 messages)
 
 
@@ -35,12 +30,8 @@ async def keep_books(
     before anything else.
     """
     await records.send([Interrupted(interruption)])
-    gathered = 0
     async for event in events:
-        if gathered >= BURST:
-            await trio.sleep(GATHER_SECONDS)
         batch = [event, *receive_waiting(events, BATCH_LIMIT)]
-        gathered = len(batch)
         produced = books.take(batch, trio.current_time())
         if produced:
             publish(produced)

@@ -5,6 +5,7 @@ Without that connection the list that was heard last goes on to count: no pair i
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from itertools import chain
 
 import structlog
 import trio
@@ -14,7 +15,7 @@ from trio_websocket import WebSocketConnection
 from collector.books import Books
 from collector.errors import FeedError
 from collector.feed import Doubts
-from collector.kraken.connection import open_connection
+from collector.kraken.connection import open_connection, receive_messages
 from collector.kraken.messages import Decoder, InstrumentMessage, Malformed, Response
 from collector.kraken.pairs import Instrument
 from collector.kraken.requests import RATE_LIMITED, subscribe_instruments
@@ -82,7 +83,7 @@ def _decimals(instrument: Instrument) -> tuple[int, int]:
 
 
 async def _next_messages(websocket: WebSocketConnection) -> list[InstrumentMessage]:
-    """The instruments of the next frame.
+    """The instruments of the next frames.
 
     Raises:
         FeedError: nothing comes, or the subscription was refused.
@@ -91,10 +92,10 @@ async def _next_messages(websocket: WebSocketConnection) -> list[InstrumentMessa
     messages: list[InstrumentMessage] = []
     try:
         with trio.fail_after(SILENCE):
-            frame = await websocket.get_message()
+            frames = await receive_messages(websocket)
     except trio.TooSlowError:
         raise FeedError("silent", f"no frame for {SILENCE:g} s") from None
-    for message in Decoder(lambda: datetime.now(UTC)).decode(frame):
+    for message in chain.from_iterable(map(Decoder(lambda: datetime.now(UTC)).decode, frames)):
         match message:
             case InstrumentMessage():
                 messages.append(message)

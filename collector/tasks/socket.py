@@ -17,7 +17,7 @@ from collector.assignment import Share
 from collector.backoff import AttemptBudget, Backoff
 from collector.errors import FeedError
 from collector.feed import Alive, Connected, Disconnected, FeedEvent, ResyncRequests
-from collector.kraken.connection import open_connection
+from collector.kraken.connection import open_connection, receive_messages
 from collector.kraken.messages import Decoder, Heartbeat, InstrumentMessage, Response, Status, Unknown
 from collector.settings import Settings
 from collector.statistics import Statistics
@@ -125,12 +125,12 @@ class _Connection:
         decoder = Decoder(lambda: datetime.now(UTC))
         while True:
             self._receiving = True
-            frame = await websocket.get_message()
+            frames = await receive_messages(websocket)
             self._receiving = False
-            self._frames += 1
-            self._statistics.frames += 1
+            self._frames += len(frames)
+            self._statistics.frames += len(frames)
             self.last_frame_at = trio.current_time()
-            for message in decoder.decode(frame):
+            for message in itertools.chain.from_iterable(map(decoder.decode, frames)):
                 match message:
                     case Response():
                         for change in subscriptions.take(message):
