@@ -190,7 +190,7 @@ def test_desync_costs_one_pair_one_resync() -> None:
     world.check()
     ends = {coverage.pair: coverage.end_reason for coverage in world.coverage().values() if coverage.channel == "book"}
     assert ends == {"BTC/USD": "checksum", "ETH/EUR": None}
-    world.take(Subscribed(1, "book", "BTC/USD", at(2)), kraken.snapshot(at(2)), kraken.change("19.5:2", time=at(3)))
+    world.take(Subscribed(4, "book", "BTC/USD", at(2)), kraken.snapshot(at(2)), kraken.change("19.5:2", time=at(3)))
     world.check()
     assert len(world.chains()) == 3
     assert world.statistics.desyncs == {"checksum": 1}
@@ -209,6 +209,19 @@ def test_malformed_is_counted_sampled_and_resynced_where_it_matters() -> None:
     assert world.asked == [(1, "BTC/USD")] * 2
     assert world.statistics.malformed == {"trade": SAMPLES, "frame": SAMPLES, "book": 4}
     assert len(world.statistics.malformed_samples) == SAMPLES
+
+
+def test_each_connection_is_watched_for_itself() -> None:
+    """Prevents the life of one connection from vouching for another, and its end from ending the other's runs."""
+    world, kraken = World(), Kraken("ETH/EUR")
+    world.opened("BTC/USD", connection=1)
+    world.opened("ETH/EUR", connection=2)
+    for second in range(1, 11):
+        world.take(kraken.change(f"19.5:{second}", time=at(second)), now=float(second))
+    ended = world.take(Disconnected(1, "silent", 0.5), now=11.0)
+    assert {(run.pair, run.last_at) for run in ended} == {("BTC/USD", at(0.5))}
+    (report,) = [run for run in world.take(Alive(2), now=11.0) if run.channel == "book"]
+    assert (report.pair, report.last_at, report.end_reason) == ("ETH/EUR", at(11), None)
 
 
 def test_disconnect_ends_every_run_when_it_was_last_alive() -> None:
