@@ -15,8 +15,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from collector.earliest import EARLIEST
 from collector.kraken.pairs import BOOK_DEPTHS, parse_pairs
-from collector.kraken.times import EARLIEST
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 SMALLEST_SPOOL = 16 * 2**20  # bytes: a few segments of depth-1000 snapshots must fit
