@@ -118,7 +118,7 @@ class Collector:
 
     async def _hold_locks(self) -> None:
         async with move_on_when(self.stop.wait):  # whoever stands by need not wait for the drain
-            await hold_locks(self.settings, self._assignment.pairs)
+            await hold_locks(self.settings, self._assignment.pairs, self.spool)
 
     async def _repair(self) -> None:
         async with move_on_when(self.stop.wait):  # what it would add now could keep the drain from ending

@@ -9,6 +9,10 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+# The end of a run whose spool is not heard of any more. It is for as long as that lasts: the spool may be back, with
+# more of the run.
+SPOOL_LOST = "spool_lost"
+
 
 class Trade(msgspec.Struct, frozen=True, gc=False):
     """One trade: a row of kraken_trades."""
