@@ -9,9 +9,10 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-# The end of a run whose spool is not heard of any more. It is for as long as that lasts: the spool may be back, with
-# more of the run.
+# Ends of runs that nobody saw: of a spool that is not heard of any more, and at a hole among a spool's segments. The
+# spool may still come with more of such a run, and opens it again.
 SPOOL_LOST = "spool_lost"
+SEGMENT_LOST = "segment_lost"
 
 
 class Trade(msgspec.Struct, frozen=True, gc=False):

@@ -19,13 +19,13 @@ FOLDER = "rejected"
 class Apart:
     """What was set apart: of which pair, of which book run (None for a trade), why, and in which file.
 
-    `reason` is what coverage tells of the run's end, `error` is PostgreSQL's text where it rejected the row.
+    `reason` is what coverage tells of the run's end; `error` is PostgreSQL's where it rejected this row, else None.
     """
 
     pair: str
     chain: int | None
     reason: str
-    error: str
+    error: str | None
     file: Path
 
 

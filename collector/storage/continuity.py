@@ -20,15 +20,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from collector.records import SPOOL_LOST, Coverage, Interrupted, Proof
+from collector.records import SEGMENT_LOST, SPOOL_LOST, Coverage, Interrupted, Proof
 from collector.storage.apart import Apart, KeptRow, file_of, keep
 from collector.storage.book_lines import BookLine, Run, split_lines
 from collector.storage.copy_text import escape
 from collector.storage.database import Connection
 from collector.storage.rejecting import ROW_REJECTED
 from collector.storage.segments import Segment
-
-SEGMENT_LOST = "segment_lost"
 
 _LAST_SEGMENT = "SELECT last_segment FROM collector_spools WHERE spool = %s FOR UPDATE"
 _TIME = """to_char(run.{}, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
@@ -126,7 +124,7 @@ def continue_runs(
             reason = _why(found, ROW_REJECTED if run in rejected else SEGMENT_LOST)
             kept += [KeptRow("kraken_orderbook", reason, row.line.decode()) for row in found.behind]
             coverage += _end(found, reason)
-            apart.append(Apart(run[0].decode(), run[1], reason, "", file_of(segment, directory)))
+            apart.append(Apart(run[0].decode(), run[1], reason, None, file_of(segment, directory)))
         elif found.is_cut:
             is_cut = True
             coverage += [state for state in [found.proved(None)] if state is not None]

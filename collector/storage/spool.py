@@ -170,7 +170,7 @@ class Spool:
         except FileNotFoundError:  # by a call that was given up, and finished all the same
             return None
         segment = read_segment(data)
-        if not data:  # it was made just when the power went
+        if not data:  # the power went before any of it was on the disk; the next one shows that it is missing
             self.delete(number)
         elif segment is None:
             target = self.set_damaged_apart(number)
@@ -251,9 +251,11 @@ class Spool:
     def _recover(self) -> None:
         """Take over the segments in the folder."""
         numbers = sorted(int(path.stem) for path in self.directory.glob(f"*{_SUFFIX}") if path.stem.isdecimal())
+        if numbers and not self._path(numbers[-1]).stat().st_size:  # made just when the process or the power went
+            self.number = numbers.pop() - 1
         self.sealed = {number: Sealed(0, self._path(number).stat().st_size) for number in numbers}
         self.bytes = sum(segment.size for segment in self.sealed.values())
-        self.number = self.synced_to = numbers[-1] if numbers else 0
+        self.number = self.synced_to = numbers[-1] if numbers else self.number
         for number in reversed(numbers):  # of the last, the header may not have reached the disk before a power cut
             segment = read_segment(self._path(number).read_bytes())
             if segment is not None:

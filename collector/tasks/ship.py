@@ -31,7 +31,7 @@ from collector.storage.database import Connection
 from collector.storage.identity import claim_database
 from collector.storage.migrations import migrate
 from collector.storage.partitions import ensure_ahead
-from collector.storage.rejecting import ROW_REJECTED, set_rejected_apart
+from collector.storage.rejecting import set_rejected_apart
 from collector.storage.segments import Segment
 from collector.storage.spool import Spool
 from collector.tasks.database import Session, open_session
@@ -43,6 +43,14 @@ TOLD_EVERY = 60.0  # seconds between two reports of an outage that goes on
 STABLE_AFTER = 30.0  # seconds that a connection must last to count as a good one
 
 log = structlog.get_logger()
+
+
+class _Shipped(NamedTuple):
+    """What became of a segment: rows that were stored, segments before it that are lost, and what was set apart."""
+
+    stored: int = 0
+    lost: range = range(0)
+    apart: Sequence[Apart] = ()
 
 
 async def ship_segments(
@@ -86,7 +94,7 @@ async def _ship_while_connected(
     async with open_session(settings.database_url.get_secret_value(), "collector: flush") as session:
         database = await _meet(settings, session, spool)
         waiting.value = spool.shippable
-        told: set[tuple[str, int | None]] = set()
+        told: set[tuple[str, int]] = set()
         while True:
             await waiting.wait_value(lambda segments: segments > 0)
             number = next(iter(spool.sealed))
@@ -103,8 +111,8 @@ async def _ship_while_connected(
             _tell(number, shipped, doubts, told)
 
 
-def _tell(number: int, shipped: "_Shipped", doubts: Doubts, told: set[tuple[str, int | None]]) -> None:
-    """Say what was lost and what was set apart, of each run once, and have new runs begun in the place of the ended."""
+def _tell(number: int, shipped: _Shipped, doubts: Doubts, told: set[tuple[str, int]]) -> None:
+    """Say what was lost and set apart, and have the book task begin new runs; `told` are those that it knows of."""
     if shipped.lost:
         log.error(
             "segments_lost",
@@ -114,10 +122,10 @@ def _tell(number: int, shipped: "_Shipped", doubts: Doubts, told: set[tuple[str,
             " database back: what it lacks of books is in kraken_gaps, trades are fetched again",
         )
     for row in shipped.apart:
-        if row.reason == ROW_REJECTED and row.error:
+        is_new = (row.pair, row.chain) not in told
+        if row.error is not None:
             log.error("row_rejected", pair=row.pair, chain=row.chain, error=row.error, kept_in=str(row.file))
-        elif (row.pair, row.chain) not in told:
-            told.add((row.pair, row.chain))
+        elif is_new:
             log.error(
                 "run_broken",
                 pair=row.pair,
@@ -127,7 +135,8 @@ def _tell(number: int, shipped: "_Shipped", doubts: Doubts, told: set[tuple[str,
                 kept_in=str(row.file.parent),
                 what_to_do="nothing: a new run begins; the rows behind the hole, which fit no book, are kept there",
             )
-        if row.chain is not None:
+        if row.chain is not None and is_new:
+            told.add((row.pair, row.chain))
             doubts.add(row.pair, row.chain, row.reason)
 
 
@@ -154,14 +163,6 @@ async def _meet(settings: Settings, session: Session, spool: Spool) -> UUID:
     spool.belongs_to(database)
     log.info("storage_ready", database=str(database), segments=len(spool.sealed))
     return database
-
-
-class _Shipped(NamedTuple):
-    """What became of a segment: rows that were stored, segments before it that are lost, and what was set apart."""
-
-    stored: int = 0
-    lost: range = range(0)
-    apart: Sequence[Apart] = ()
 
 
 def _ship(connection: Connection, spool: Spool, number: int, database: UUID, *, isolate: bool = False) -> _Shipped:

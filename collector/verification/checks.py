@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from collector.id_ranges import IdRange, without
-from collector.records import SPOOL_LOST
+from collector.records import SEGMENT_LOST, SPOOL_LOST
 from collector.verification.chain_replay import ChainReplay, StoredRow
 from collector.verification.findings import Finding, Findings, Kind, counted
 
@@ -192,8 +192,8 @@ def expected_rows(runs: Iterable[StoredRun], span: TimeRange) -> int:
 
 
 def may_go_on(run: StoredRun) -> bool:
-    """Whether more of a run may come: it is open, or only given up for lost until its spool is heard of again."""
-    return run.ended_at is None or run.end_reason == SPOOL_LOST
+    """Whether more of a run may come: it is open, or nobody saw its end."""
+    return run.ended_at is None or run.end_reason in (SPOOL_LOST, SEGMENT_LOST)
 
 
 def run_faults(run: StoredRun) -> Iterator[str]:
