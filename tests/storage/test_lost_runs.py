@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from decimal import Decimal
 from uuid import UUID
 
 import pytest
@@ -19,7 +20,9 @@ from collector.storage.shipping import prepare, ship
 OWN, OTHER = UUID(int=1), UUID(int=2)
 MINUTE = timedelta(minutes=1)
 SILENT = "UPDATE collector_spools SET shipped_at = shipped_at - interval '2 minutes' WHERE spool = %s"
-GAP = "SELECT reason FROM kraken_gaps WHERE channel = 'book'"
+GAPS = "SELECT started_at::text, ended_at::text, reason FROM kraken_gaps WHERE channel = 'book'"
+SEEN = """SELECT share FROM kraken_completeness('BTC/USD', '2026-08-24 22:21:58', '2026-08-24 22:22:58')
+WHERE channel = 'book'"""
 
 
 @pytest.fixture
@@ -69,6 +72,20 @@ def test_spool_that_comes_back(connection: Connection, migrated_url: str) -> Non
     assert [(of.chain, of.rows, of.end_reason) for of in coverage(migrated_url)] == [(1, 7, None), (2, 1, "spool_lost")]
     store(connection, OTHER, 3, Interrupted("process_ended"))
     assert [of.end_reason for of in coverage(migrated_url)] == ["process_ended"] * 2, "the spool itself knows better"
+
+
+def test_readers_follow(connection: Connection) -> None:
+    """Prevents a stretch from looking watched while its spool is lost, and unwatched once it is back."""
+    store(connection, OTHER, 1, run(1, started_at="2026-08-24T22:21:58Z", last_at="2026-08-24T22:22:03Z"))
+    store(connection, OWN, 1, run(1, chain=2, started_at="2026-08-24T22:22:18Z", last_at="2026-08-24T22:22:28Z"))
+    connection.execute(SILENT, [OTHER])
+    assert connection.execute(GAPS).fetchall() == [("2026-08-24 22:22:03", "2026-08-24 22:22:18", None)]
+    end_lost_runs(connection, ["BTC/USD"], OWN, MINUTE)
+    assert connection.execute(GAPS).fetchall() == [("2026-08-24 22:22:03", "2026-08-24 22:22:18", "spool_lost")]
+    assert connection.execute(SEEN).fetchone() == (Decimal("0.25"),)
+    store(connection, OTHER, 2, run(7, started_at="2026-08-24T22:21:58Z", last_at="2026-08-24T22:22:23Z"))
+    assert connection.execute(GAPS).fetchall() == []
+    assert connection.execute(SEEN).fetchone() == (Decimal("0.5"),)
 
 
 def test_spool_that_the_database_does_not_know(connection: Connection, migrated_url: str) -> None:
