@@ -99,9 +99,10 @@ def test_run_that_is_being_written(connection: Connection, migrated_url: str) ->
     """Prevents the session that holds the locks from waiting for a writer, and a living run from being ended."""
     store(connection, OTHER, 1, run(1))
     connection.execute(SILENT, [OTHER])
-    with connect(migrated_url, application_name="tests") as writer, writer.transaction():
+    with connect(migrated_url, application_name="tests") as writer, writer.transaction(), capture_logs() as logs:
         writer.execute("UPDATE kraken_coverage SET rows = 2")
         assert end_lost_runs(connection, ["BTC/USD"], OWN, MINUTE) == []
+    assert logs == [], "it did not wait until the lock timed out"
     assert [of.end_reason for of in coverage(migrated_url)] == [None]
 
 
