@@ -11,6 +11,7 @@ shipped and deleted. So the numbering goes on where it was however the process e
 import errno
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 from uuid import UUID, uuid4
@@ -245,7 +246,8 @@ class Spool:
     def _aside(self, number: int, folder: str) -> Path:
         target = self.directory / folder
         target.mkdir(exist_ok=True)
-        self._path(number).rename(target / self._path(number).name)
+        with suppress(FileNotFoundError):  # moved already, by a call that was given up and finished all the same
+            self._path(number).rename(target / self._path(number).name)
         return target
 
     def _recover(self) -> None:

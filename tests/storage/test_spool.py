@@ -146,6 +146,16 @@ def test_last_segment_without_its_header(tmp_path: Path) -> None:
     assert logs == []
 
 
+def test_segment_is_moved_aside_once(tmp_path: Path) -> None:
+    """Prevents a call that was given up, and finished, from crashing the one that took its place."""
+    with opened(tmp_path) as spool:
+        spool.append([trade(1)])
+        seal(spool)
+        targets = {spool.set_damaged_apart(1) for _ in range(2)}
+    assert targets == {tmp_path / "damaged"}
+    assert len(list((tmp_path / "damaged").iterdir())) == 1
+
+
 def test_segment_that_never_reached_the_disk(tmp_path: Path) -> None:
     """Prevents a sealed segment that a power cut emptied from holding up what comes behind it."""
     with opened(tmp_path) as spool:
