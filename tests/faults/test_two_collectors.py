@@ -3,10 +3,11 @@
 import signal
 
 import trio
-from faults.bench import Bench
+from faults.bench import POLL_INTERVAL, Bench
 from faults.trial import Trial, TryFaults
-from faults.worker import Worker
+from faults.worker import DEADLINE, Worker
 
+ENDS = "SELECT end_reason, count(*) FROM kraken_coverage WHERE ended_at IS NOT NULL GROUP BY end_reason"
 RUNS = 4  # of two pairs, the book and the trades
 # Seconds after which a spool counts as lost, and between two looks; a run is reported with each of its rows here.
 LOST_SOON = {"collector.tasks.lock:LOST_AFTER": 4.0, "collector.tasks.lock:LOST_INTERVAL": 0.5}
@@ -87,9 +88,12 @@ async def cut_off_for_long(bench: Bench) -> None:
     bench.mended()
     await second.wait_for("run_of_lost_spool", RUNS)
     assert not first.events("pairs_yielded")
+    assert await bench.query(ENDS) == [("spool_lost", RUNS)]
     proxy.flowing.value = True
     await first.wait_for("pairs_yielded")
-    await first.wait_for("disconnected")
+    with trio.fail_after(DEADLINE):
+        while await bench.query(ENDS) != [("yielded", RUNS)]:  # noqa: ASYNC110 - it is PostgreSQL that is waited for
+            await trio.sleep(POLL_INTERVAL)
 
 
 async def handed_over(bench: Bench) -> None:
