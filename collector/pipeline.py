@@ -135,7 +135,7 @@ class Collector:
             self.settings,
             self._assignment,
             lambda: frozenset() if self._books is None else self._books.collected(),
-            lambda: self.spool.waiting_rows,
+            self.spool,
             self.statistics,
             self.stop,
         )

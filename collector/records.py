@@ -9,6 +9,11 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+# Ends of runs that nobody saw: of a spool that is not heard of any more, and at a hole among a spool's segments. The
+# spool may still come with more of such a run, and opens it again.
+SPOOL_LOST = "spool_lost"
+SEGMENT_LOST = "segment_lost"
+
 
 class Trade(msgspec.Struct, frozen=True, gc=False):
     """One trade: a row of kraken_trades."""

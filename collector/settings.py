@@ -15,8 +15,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from collector.earliest import EARLIEST
 from collector.kraken.pairs import parse_patterns
-from collector.kraken.times import EARLIEST
 from collector.selection import DepthRule, Selection, parse_depths
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})

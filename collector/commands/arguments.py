@@ -11,9 +11,9 @@ from functools import wraps
 from typing import ParamSpec
 
 from collector import exit_status
+from collector.earliest import EARLIEST
 from collector.errors import StorageUnavailable, UnusableDatabase
 from collector.kraken.pairs import parse_pairs
-from collector.kraken.times import EARLIEST
 from collector.settings import SettingsError
 
 Parameters = ParamSpec("Parameters")

@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from collector.earliest import EARLIEST
 from collector.errors import MalformedMessage
 
-EARLIEST = datetime(2013, 1, 1, tzinfo=UTC)  # Kraken's first trade is of October 2013
 LATEST_AHEAD = timedelta(days=1)  # a wrong clock, here or there, is taken up to here
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _WIDTH = len("2026-08-24T22:21:58.345080Z")

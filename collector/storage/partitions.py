@@ -19,12 +19,13 @@ from typing import Literal
 
 from psycopg import sql
 
+from collector.earliest import EARLIEST
 from collector.errors import StorageUnavailable, UnusableDatabase
 from collector.storage.database import Connection, translated
 from collector.storage.schema import SCHEMA_LOCK
 
 PARENT = "kraken_orderbook"
-FIRST_DAY = date(2013, 1, 1)  # no time before it is ever accepted from the feed
+FIRST_DAY = EARLIEST.date()
 DAYS_AHEAD = 2  # days that are made before they come; each is tried for many times
 ONE_DAY = timedelta(days=1)
 # What every row of this collector has; the parent is less strict for the sake of adopted tables.

@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from collector.records import Audit, Coverage, Interrupted
+from collector.records import SPOOL_LOST, Audit, Coverage, Interrupted
 from collector.storage.copy_text import BOOK_COLUMNS, TRADE_COLUMNS
 from collector.storage.database import Connection
 from collector.storage.partitions import ensure_day
@@ -45,10 +45,11 @@ ON CONFLICT (pair, channel, chain) DO UPDATE
 SET last_at = excluded.last_at, updates = excluded.updates, rows = excluded.rows,
     ended_at = excluded.ended_at, end_reason = excluded.end_reason, spool = excluded.spool
 """
+# The spool itself knows better why a run ended than whoever took it for lost meanwhile.
 _INTERRUPT = """
-UPDATE kraken_coverage SET ended_at = last_at, end_reason = %s WHERE spool = %s AND ended_at IS NULL
+UPDATE kraken_coverage SET ended_at = last_at, end_reason = %(reason)s
+WHERE spool = %(spool)s AND (ended_at IS NULL OR end_reason = %(lost)s)
 """
-
 _AUDIT = """
 INSERT INTO kraken_audits (pair, chain, audited_at, passed, differences) VALUES (%s, %s, %s, %s, %s)
 ON CONFLICT (pair, chain, audited_at) DO NOTHING
@@ -135,7 +136,7 @@ def _store_coverage(cursor: Cursor, segment: Segment) -> None:
             case Interrupted(reason=reason):
                 _cover(cursor, latest, spool)
                 latest = {}
-                cursor.execute(_INTERRUPT, (reason, spool))
+                cursor.execute(_INTERRUPT, {"reason": reason, "spool": spool, "lost": SPOOL_LOST})
             case Audit():
                 _cover(cursor, latest, spool)
                 latest = {}

@@ -9,9 +9,9 @@ shipped and deleted. So the numbering goes on where it was however the process e
 """
 
 import errno
-import fcntl
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 from uuid import UUID, uuid4
@@ -20,17 +20,14 @@ import structlog
 
 from collector.errors import UnusableSpool
 from collector.records import BookRow, Coverage, Record, Trade
+from collector.storage.folder_lock import hold_folder
+from collector.storage.reserve import Reserve
 from collector.storage.segments import Header, Segment, encode_header, encode_records, read_segment
 
 _SUFFIX = ".segment"
 _NUMBER_WIDTH = 20  # digits: names sort as their numbers do
-_LOCK = "lock"
-DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
-# Bytes that are kept from other users of the disk: on a full one they make room for what was received already, for
-# the ends of the runs, and for the trades until the intake has stopped.
-RESERVE_BYTES = 4 * 2**20
-_RESERVE = "reserve"
+_SEE_DISK = "nothing after a power cut; else have a look at the disk: what can't be read is kept in the folder damaged"
 
 log = structlog.get_logger()
 
@@ -46,6 +43,7 @@ class Spool:
     """A folder of segments, held by one process at a time.
 
     Attributes:
+        reserve: disk space that is kept for what must be written on a full disk.
         identity: by which the database knows the spool.
         database: the database that new segments belong to, None until one was met.
         last_chain: the highest chain number that the spool has seen.
@@ -65,6 +63,7 @@ class Spool:
 
     def __init__(self, directory: Path, lock: int) -> None:
         self.directory = directory
+        self.reserve = Reserve(directory)
         self.database: UUID | None = None
         self.last_chain = 0
         self.sealed: dict[int, Sealed] = {}
@@ -93,10 +92,10 @@ class Spool:
         """
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            spool = cls(directory, _lock(directory))
+            spool = cls(directory, hold_folder(directory))
             try:
                 spool._recover()
-                spool.release_reserve()
+                spool.reserve.release()
                 spool._begin_segment()
                 spool.first_number = spool.number
             except BaseException:
@@ -172,14 +171,18 @@ class Spool:
         except FileNotFoundError:  # by a call that was given up, and finished all the same
             return None
         segment = read_segment(data)
-        if not data:  # it was made just when the power went
+        if not data:  # the power went before any of it was on the disk; the next one shows that it is missing
             self.delete(number)
         elif segment is None:
-            target = self._aside(number, "damaged")
-            log.error("segment_damaged", segment=number, bytes=len(data), moved_to=str(target))
+            target = self.set_damaged_apart(number)
+            log.error("segment_damaged", segment=number, bytes=len(data), moved_to=str(target), what_to_do=_SEE_DISK)
         elif segment.torn:
-            log.error("segment_torn", segment=number, bytes_lost=segment.torn)
+            log.error("segment_torn", segment=number, bytes_lost=segment.torn, what_to_do=_SEE_DISK)
         return segment
+
+    def set_damaged_apart(self, number: int) -> Path:
+        """Move a damaged segment into a folder for a person to look at: what is in it is nowhere else."""
+        return self._aside(number, "damaged")
 
     def set_apart(self, number: int, database: UUID) -> None:
         """Move a segment that belongs to another database into a folder named by it, which is a spool of its own.
@@ -203,33 +206,10 @@ class Spool:
         """Count a segment no more whose file is gone."""
         self.bytes -= self.sealed.pop(number).size
 
-    def keep_reserve(self) -> bool:
-        """Take the reserve from the disk, if it is not taken already; return whether there was room for it."""
-        path = self.directory / _RESERVE
-        if self.has_reserve():
-            return True
-        try:
-            with path.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
-        except OSError as error:
-            path.unlink(missing_ok=True)
-            if error.errno not in DISK_FULL:
-                raise
-            return False
-        return True
-
-    def has_reserve(self) -> bool:
-        """Whether the reserve is taken."""
-        return (self.directory / _RESERVE).exists()
-
     def disk_free(self) -> int:
         """Bytes that are free on the disk."""
         disk = os.statvfs(self.directory)
         return disk.f_bavail * disk.f_frsize
-
-    def release_reserve(self) -> None:
-        """Give the reserve back to the disk, for what must be written now."""
-        (self.directory / _RESERVE).unlink(missing_ok=True)
 
     def belongs_to(self, database: UUID) -> None:
         """Note the database that segments belong to from now on.
@@ -266,15 +246,18 @@ class Spool:
     def _aside(self, number: int, folder: str) -> Path:
         target = self.directory / folder
         target.mkdir(exist_ok=True)
-        self._path(number).rename(target / self._path(number).name)
+        with suppress(FileNotFoundError):  # moved already, by a call that was given up and finished all the same
+            self._path(number).rename(target / self._path(number).name)
         return target
 
     def _recover(self) -> None:
         """Take over the segments in the folder."""
         numbers = sorted(int(path.stem) for path in self.directory.glob(f"*{_SUFFIX}") if path.stem.isdecimal())
+        if numbers and not self._path(numbers[-1]).stat().st_size:  # made just when the process or the power went
+            self.number = numbers.pop() - 1
         self.sealed = {number: Sealed(0, self._path(number).stat().st_size) for number in numbers}
         self.bytes = sum(segment.size for segment in self.sealed.values())
-        self.number = self.synced_to = numbers[-1] if numbers else 0
+        self.number = self.synced_to = numbers[-1] if numbers else self.number
         for number in reversed(numbers):  # of the last, the header may not have reached the disk before a power cut
             segment = read_segment(self._path(number).read_bytes())
             if segment is not None:
@@ -321,19 +304,3 @@ def _write_all(file: int, data: bytes) -> None:
 
 def _chains(records: Iterable[Record]) -> list[int]:
     return [record.chain for record in records if isinstance(record, Coverage)]
-
-
-def _lock(directory: Path) -> int:
-    """Hold the folder until this process ends, however it ends."""
-    file = os.open(directory / _LOCK, os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.read(file, 20).decode(errors="replace").strip()
-        os.close(file)
-        raise UnusableSpool(
-            f"SPOOL_DIR {directory} is in use by process {owner}; give each collector a folder of its own"
-        ) from None
-    os.ftruncate(file, 0)
-    os.write(file, str(os.getpid()).encode())
-    return file

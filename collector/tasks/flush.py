@@ -17,8 +17,9 @@ from collector.kraken.requests import Channel
 from collector.records import Record
 from collector.settings import Settings
 from collector.statistics import Statistics
+from collector.storage.reserve import DISK_FULL, RESERVE_BYTES
 from collector.storage.room import Intake, Room
-from collector.storage.spool import DISK_FULL, RESERVE_BYTES, Spool
+from collector.storage.spool import Spool
 from collector.tasks.ship import ship_segments
 
 SEGMENT_BYTES = 8 * 2**20  # a segment is sealed at this size too: checkpoints of many pairs are few rows, but large
@@ -85,7 +86,7 @@ class _IntakeValve:
             await trio.sleep(ROOM_INTERVAL)
 
     def _has_room(self) -> bool:
-        has_reserve = self._spool.keep_reserve()
+        has_reserve = self._spool.reserve.keep()
         return has_reserve and (not self._is_disk_full or self._spool.disk_free() >= RESUME_FREE)
 
     def update(self) -> None:
@@ -102,7 +103,7 @@ class _IntakeValve:
 
     def disk_is_full(self) -> None:
         """Stop the intake, and use the reserve for what must be written now."""
-        self._spool.release_reserve()
+        self._spool.reserve.release()
         self._is_disk_full = True
         self.update()
 
@@ -115,7 +116,7 @@ async def _append(spool: Spool, batch: list[Record], intake: _IntakeValve) -> No
         except OSError as error:
             if error.errno not in DISK_FULL:
                 raise
-            if spool.has_reserve():
+            if spool.reserve.is_kept:
                 intake.disk_is_full()
             else:
                 await trio.sleep(ROOM_INTERVAL)
@@ -140,7 +141,7 @@ async def _seal(spool: Spool, waiting: AsyncValue[int]) -> None:
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
-        spool.release_reserve()  # a segment's beginning is what shipping, and so making room, waits for
+        spool.reserve.release()  # a segment's beginning is what shipping, and so making room, waits for
         file = spool.seal()
     if file is not None:
         with trio.CancelScope(shield=True):  # what is sealed is synced and announced, also when all of this ends now

@@ -7,6 +7,8 @@ collecting until that one collects it too: a pair that moves in good order loses
 Out of the database's reach nobody can know who holds what. Missing data is worse than data twice (each chain is
 complete in itself, each trade is stored once), so who collects goes on, and who waits begins after a while; on first
 contact, whoever finds a pair locked by another lets go of it.
+
+Who holds a pair also ends the runs of it that others left open and will not end any more.
 """
 
 import os
@@ -26,7 +28,9 @@ from collector.settings import Settings
 from collector.statistics import Statistics
 from collector.storage import locks, members
 from collector.storage.members import Handover, Presence
+from collector.storage.spool import Spool
 from collector.tasks.database import Session, open_session
+from collector.tasks.lost_runs import LostRuns
 
 # Seconds between two beats: with the session's idle timeout of 8 s, a pair whose holder froze is taken over within 10.
 HEARTBEAT = 1.0
@@ -41,7 +45,7 @@ async def share_pairs(
     settings: Settings,
     assignment: Assignment,
     collected: Callable[[], frozenset[str]],
-    waiting_rows: Callable[[], int],
+    spool: Spool,
     statistics: Statistics,
     stop: trio.Event,
 ) -> None:
@@ -49,7 +53,7 @@ async def share_pairs(
 
     `collected` are the pairs of which both channels run. Returns as soon as nobody is to be waited for any more.
     """
-    locksmith = _Locksmith(settings, assignment, collected, waiting_rows, statistics, stop)
+    locksmith = _Locksmith(settings, assignment, collected, spool, statistics, stop)
     reached_at = trio.current_time() - ALONE_AFTER  # at the start nobody is known to be there
     while not locksmith.has_left:
         try:
@@ -85,7 +89,7 @@ class _Locksmith:
         settings: Settings,
         assignment: Assignment,
         collected: Callable[[], frozenset[str]],
-        waiting_rows: Callable[[], int],
+        spool: Spool,
         statistics: Statistics,
         stop: trio.Event,
     ) -> None:
@@ -94,7 +98,8 @@ class _Locksmith:
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._assignment = assignment
         self._collected = collected
-        self._waiting_rows = waiting_rows
+        self._spool = spool
+        self._lost_runs = LostRuns(spool)
         self._statistics = statistics
         self._stop = stop
         self._reach = Reach(trio.current_time())
@@ -105,7 +110,7 @@ class _Locksmith:
     def begin(self, session: Session) -> None:
         """Go on with a new session, which holds nothing yet."""
         self._session = session
-        self._held: frozenset[str] = frozenset()
+        self._held_since: dict[str, float] = {}
 
     async def beat(self) -> None:
         """Say that this process is there; lock, offer, take and let go of what is due."""
@@ -115,19 +120,19 @@ class _Locksmith:
         # Read before locking: a giver unlocks before it takes its offer back, so that one of both is seen.
         guests = frozenset(handover.pair for handover in handovers if handover.taker == me) & wanted
         mine = frozenset(pair for pair, owner in owned.items() if owner == me)
-        due = (mine | guests | self._assignment.pairs.value & wanted) - self._held
-        self._held |= await session.call(locks.try_lock, due) if due else frozenset()
-        takers = {pair: owned[pair] for pair in self._held & wanted if owned.get(pair, me) != me}
+        await self._lock((mine | guests | self._assignment.pairs.value & wanted) - self._held_since.keys())
+        held = frozenset(self._held_since)
+        takers = {pair: owned[pair] for pair in held & wanted if owned.get(pair, me) != me}
         taken = frozenset(
             handover.pair for handover in handovers if handover.is_taken and takers.get(handover.pair) == handover.taker
         )
-        released = taken | self._held - wanted
-        self._assign((self._held - released) | guests)
+        released = taken | held - wanted
+        self._assign((held - released) | guests)
         await self._let_go(released)
         await self._offer({pair: taker for pair, taker in takers.items() if pair not in taken}, handovers)
-        ready = guests & self._collected() - self._held
-        if ready:
+        if ready := guests & self._collected() - held:
             await session.call(members.take, me, ready)
+        await self._lost_runs.look(session, self._held_since)
         if self._stop.is_set() and not takers.keys() - taken:
             await session.call(members.leave, me)
             self.has_left = True
@@ -152,7 +157,7 @@ class _Locksmith:
             self._name,
             sorted(pairs),
             round((rows - rows_before) / max(now - before, LEAVING_HEARTBEAT)),
-            self._waiting_rows(),
+            self._spool.waiting_rows,
         )
 
     def _assign(self, pairs: frozenset[str]) -> None:
@@ -166,10 +171,16 @@ class _Locksmith:
         self._told = pairs
         self._assignment.pairs.value = pairs
 
+    async def _lock(self, pairs: frozenset[str]) -> None:
+        if pairs:
+            locked = await self._session.call(locks.try_lock, pairs)
+            self._held_since |= dict.fromkeys(locked, trio.current_time())
+
     async def _let_go(self, pairs: frozenset[str]) -> None:
         if pairs:
             await self._session.call(locks.unlock, pairs)
-            self._held -= pairs
+            for pair in pairs:
+                del self._held_since[pair]
 
     async def _offer(self, takers: dict[str, UUID], handovers: list[Handover]) -> None:
         standing = {handover.pair: handover.taker for handover in handovers if handover.giver == self._member.identity}

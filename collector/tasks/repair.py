@@ -25,7 +25,8 @@ from collector.settings import Settings
 from collector.statistics import Statistics
 from collector.storage import missing_trades
 from collector.storage.missing_trades import nanoseconds
-from collector.storage.spool import DISK_FULL, Spool
+from collector.storage.reserve import DISK_FULL
+from collector.storage.spool import Spool
 from collector.tasks.database import Session, open_session
 from collector.tasks.paced_rest import PacedRest
 from collector.tasks.repair_progress import RepairProgress, moment

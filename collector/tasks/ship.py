@@ -1,12 +1,15 @@
 """Shipping: the spool's sealed segments into PostgreSQL, in order, one transaction each.
 
 While the database cannot be had, segments wait in the folder. A row that PostgreSQL rejects is set apart, so that it
-holds up nothing; its run ends with it, and the book task begins a new one.
+holds up nothing. Where one is missing, for that reason or any other, its run ends there, and the book task begins a new
+one.
 """
 
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -21,12 +24,14 @@ from collector.feed import Doubts
 from collector.settings import Settings
 from collector.statistics import Statistics
 from collector.storage import shipping
+from collector.storage.apart import Apart
+from collector.storage.continuity import continue_runs
 from collector.storage.copy_text import escape
 from collector.storage.database import Connection
 from collector.storage.identity import claim_database
 from collector.storage.migrations import migrate
 from collector.storage.partitions import ensure_ahead
-from collector.storage.rejecting import Rejected, Run, rejected_runs, set_rejected_apart, without_runs
+from collector.storage.rejecting import set_rejected_apart
 from collector.storage.segments import Segment
 from collector.storage.spool import Spool
 from collector.tasks.database import Session, open_session
@@ -38,6 +43,14 @@ TOLD_EVERY = 60.0  # seconds between two reports of an outage that goes on
 STABLE_AFTER = 30.0  # seconds that a connection must last to count as a good one
 
 log = structlog.get_logger()
+
+
+class _Shipped(NamedTuple):
+    """What became of a segment: rows that were stored, segments before it that are lost, and what was set apart."""
+
+    stored: int = 0
+    lost: range = range(0)
+    apart: Sequence[Apart] = ()
 
 
 async def ship_segments(
@@ -81,24 +94,50 @@ async def _ship_while_connected(
     async with open_session(settings.database_url.get_secret_value(), "collector: flush") as session:
         database = await _meet(settings, session, spool)
         waiting.value = spool.shippable
-        runs = await session.call(rejected_runs, spool.identity)
+        told: set[tuple[str, int]] = set()
         while True:
             await waiting.wait_value(lambda segments: segments > 0)
             number = next(iter(spool.sealed))
             try:
-                stored, rejected = await session.call(_ship, spool, number, database, runs)
+                shipped = await session.call(_ship, spool, number, database)
             except (psycopg.DataError, psycopg.IntegrityError):
-                stored, rejected = await session.call(
-                    partial(_ship, isolate=True), spool, number, database, runs, timeout=ISOLATE_TIMEOUT
+                shipped = await session.call(
+                    partial(_ship, isolate=True), spool, number, database, timeout=ISOLATE_TIMEOUT
                 )
             spool.forget(number)
-            statistics.stored_rows += stored
+            statistics.stored_rows += shipped.stored
             statistics.shipped_segments += 1
             waiting.value = spool.shippable
-            for row in rejected:
-                log.error("row_rejected", pair=row.pair, chain=row.chain, error=row.error, kept_in=str(row.file))
-                if row.chain is not None:
-                    doubts.add(row.pair, row.chain, "row_rejected")
+            _tell(number, shipped, doubts, told)
+
+
+def _tell(number: int, shipped: _Shipped, doubts: Doubts, told: set[tuple[str, int]]) -> None:
+    """Say what was lost and set apart, and have the book task begin new runs; `told` are those that it knows of."""
+    if shipped.lost:
+        log.error(
+            "segments_lost",
+            first=shipped.lost.start,
+            last=shipped.lost.stop - 1,
+            what_to_do="see above whether they were damaged on the disk; if not, a failover or a backup set the"
+            " database back: what it lacks of books is in kraken_gaps, trades are fetched again",
+        )
+    for row in shipped.apart:
+        is_new = (row.pair, row.chain) not in told
+        if row.error is not None:
+            log.error("row_rejected", pair=row.pair, chain=row.chain, error=row.error, kept_in=str(row.file))
+        elif is_new:
+            log.error(
+                "run_broken",
+                pair=row.pair,
+                chain=row.chain,
+                reason=row.reason,
+                segment=number,
+                kept_in=str(row.file.parent),
+                what_to_do="nothing: a new run begins; the rows behind the hole, which fit no book, are kept there",
+            )
+        if row.chain is not None and is_new:
+            told.add((row.pair, row.chain))
+            doubts.add(row.pair, row.chain, row.reason)
 
 
 async def _meet(settings: Settings, session: Session, spool: Spool) -> UUID:
@@ -126,25 +165,26 @@ async def _meet(settings: Settings, session: Session, spool: Spool) -> UUID:
     return database
 
 
-def _ship(
-    connection: Connection, spool: Spool, number: int, database: UUID, runs: set[Run], *, isolate: bool = False
-) -> tuple[int, list[Rejected]]:
-    """Ship one segment and delete it; return how many rows that stored, and which rows mean that a run must end.
+def _ship(connection: Connection, spool: Spool, number: int, database: UUID, *, isolate: bool = False) -> _Shipped:
+    """Ship one segment and delete it. In a worker thread.
 
-    `runs` are the book runs that ended by a rejected row; what is left of them is set apart. `isolate` first finds the
-    rows that PostgreSQL rejects, and sets them apart, too. In a worker thread.
+    `isolate` first finds the rows that PostgreSQL rejects, and sets them apart.
     """
     segment = _read(spool, number, database)
     if segment is None:
-        return 0, []
-    segment, ended = without_runs(segment, runs, spool.directory)
+        return _Shipped()
+    rejected: list[Apart] = []
     if isolate:
         segment, rejected = set_rejected_apart(connection, segment, spool.directory)
-        runs |= {(escape(row.pair), row.chain) for row in rejected if row.chain is not None}
-        ended += rejected
-    stored = shipping.ship(connection, segment)
-    spool.delete(number)
-    return stored, ended
+    runs = {(escape(row.pair), row.chain) for row in rejected if row.chain is not None}
+    with connection.transaction():
+        segment, lost, apart = continue_runs(connection, segment, spool.directory, runs)
+        stored = shipping.ship(connection, segment)
+    if segment.torn:
+        spool.set_damaged_apart(number)
+    else:
+        spool.delete(number)
+    return _Shipped(stored, lost, [*rejected, *apart])
 
 
 def _read(spool: Spool, number: int, database: UUID) -> Segment | None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from collector.id_ranges import IdRange, without
+from collector.records import SEGMENT_LOST, SPOOL_LOST
 from collector.verification.chain_replay import ChainReplay, StoredRow
 from collector.verification.findings import Finding, Findings, Kind, counted
 
@@ -120,7 +121,7 @@ class BookVerification:
         if replay is None:
             start = 0 if self._begins_in_range(run) else self._starts.get(key)
             replay = self._replays[key] = ChainReplay(run.pair, run.chain, start, self._findings)
-        return replay, run.rows if run.ended_at is None else None
+        return replay, run.rows if may_go_on(run) else None
 
     def _begins_in_range(self, run: StoredRun) -> bool:
         dropped = run.dropped_before is not None and run.dropped_before > run.started_at
@@ -188,6 +189,11 @@ def expected_rows(runs: Iterable[StoredRun], span: TimeRange) -> int:
             share = (end - begin) / (last_at - started_at) if last_at > started_at else 1.0
             expected += run.rows * share
     return round(expected)
+
+
+def may_go_on(run: StoredRun) -> bool:
+    """Whether more of a run may come: it is open, or nobody saw its end."""
+    return run.ended_at is None or run.end_reason in (SPOOL_LOST, SEGMENT_LOST)
 
 
 def run_faults(run: StoredRun) -> Iterator[str]:

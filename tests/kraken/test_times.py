@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from collector.earliest import EARLIEST
 from collector.errors import MalformedMessage
-from collector.kraken.times import EARLIEST, LATEST_AHEAD, TimeReader, format_time, read_time
+from collector.kraken.times import LATEST_AHEAD, TimeReader, format_time, read_time
 
 unhurried = settings(deadline=None)  # whatever else the machine does, no example fails by its time
 NOW = datetime(2026, 11, 24, 12, 0, 0, 999_999, tzinfo=UTC)  # the end of a second: the limit is looked at once in each

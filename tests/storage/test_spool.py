@@ -1,13 +1,10 @@
 """The spool's folder: what was appended is there after any end, in order, under numbers that only ever increase."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from uuid import UUID
 
 import pytest
-from collecting import clean_environment
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samples import LATER, batch, book_row, run, trade
@@ -129,7 +126,7 @@ def test_damaged_segment_is_moved_aside(data: bytes, tmp_path_factory: pytest.Te
 
 
 def test_last_segment_without_its_header(tmp_path: Path) -> None:
-    """Prevents a file that a power cut left empty from costing the spool its identity, and from staying for ever."""
+    """Prevents a file that was made just when its process ended from costing the spool its identity or a number."""
     with opened(tmp_path) as spool:
         spool.append([run(1, chain=9)])
         seal(spool)
@@ -139,30 +136,38 @@ def test_last_segment_without_its_header(tmp_path: Path) -> None:
     with capture_logs() as logs, opened(tmp_path) as again:
         assert again.identity == identity
         assert again.last_chain == 9
-        assert list(again.sealed) == [1, 2]
-        assert again.read(2) is None
-        assert again._path(3).exists()
-    assert not empty.exists()
+        assert list(again.sealed) == [1]
+        assert again.number == 2, "a number that is left out would look like a lost segment"
+        again.append([trade(1)])
+        seal(again)
+        second = again.read(2)
+    assert second is not None
+    assert second.header.number == 2
     assert logs == []
 
 
-def test_one_process_holds_the_folder(tmp_path: Path) -> None:
-    """Prevents two collectors from writing one spool, and leaves a person with the owner's number."""
-    opening = "import pathlib, collector.storage.spool as s; s.Spool.open(pathlib.Path.cwd())"
-    with opened(tmp_path):
-        refused = subprocess.run(
-            [sys.executable, "-c", opening],
-            env=clean_environment(),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert refused.returncode != 0
-        assert f"SPOOL_DIR {tmp_path} is in use by process {os.getpid()};" in refused.stderr
-    subprocess.run([sys.executable, "-c", opening], env=clean_environment(), cwd=tmp_path, check=True)
-    with opened(tmp_path):  # as the other process ended without closing it
-        pass
+def test_segment_is_moved_aside_once(tmp_path: Path) -> None:
+    """Prevents a call that was given up, and finished, from crashing the one that took its place."""
+    with opened(tmp_path) as spool:
+        spool.append([trade(1)])
+        seal(spool)
+        targets = {spool.set_damaged_apart(1) for _ in range(2)}
+    assert targets == {tmp_path / "damaged"}
+    assert len(list((tmp_path / "damaged").iterdir())) == 1
+
+
+def test_segment_that_never_reached_the_disk(tmp_path: Path) -> None:
+    """Prevents a sealed segment that a power cut emptied from holding up what comes behind it."""
+    with opened(tmp_path) as spool:
+        spool.append([trade(1)])
+        seal(spool)
+        spool.append([trade(2)])
+        empty = spool._path(1)
+    empty.write_bytes(b"")
+    with opened(tmp_path) as again:
+        assert list(again.sealed) == [1, 2]
+        assert again.read(1) is None
+        assert not empty.exists()
 
 
 def test_segment_of_another_database(tmp_path: Path) -> None:

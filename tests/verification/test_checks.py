@@ -209,10 +209,12 @@ def test_rows_without_coverage_and_coverage_without_rows_are_found() -> None:
     assert [(finding.kind, finding.chain) for finding in verify(rows).kept] == [("rows_without_coverage", run.chain)]
 
 
-def test_what_is_written_meanwhile_is_left_alone() -> None:
+@pytest.mark.parametrize("reason", [None, "spool_lost", "segment_lost"])
+def test_what_is_written_meanwhile_is_left_alone(reason: str | None) -> None:
     """Prevents a collector that goes on writing from being accused of what was not committed yet."""
     rows, run = market(10)
-    then = run._replace(rows=900, updates=None, ended_at=None, end_reason=None)
+    last_at = rows[899][0].decode()
+    then = run._replace(rows=900, last_at=last_at, ended_at=None if reason is None else last_at, end_reason=reason)
     then = then._replace(updates=sum(row[4] == b"update" for row in rows[:900]))
     begun_since = [[*row[:6], b"77", *row[7:]] for row in rows]
     later_rows = [row for place, row in enumerate(rows) if place < 900 or place % 3]
