@@ -35,6 +35,8 @@ def default_of(field: FieldInfo) -> str:
             return "unset"
         case bool() as value:
             return f"`{str(value).lower()}`"
+        case (("*", depth),):
+            return f"`{depth}`"
         case tuple() as values:
             return f"`{','.join(values)}`"
         case value:
