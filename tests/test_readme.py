@@ -26,10 +26,8 @@ ONE_SECOND = timedelta(seconds=1)
 
 def default_of(field: FieldInfo) -> str:
     """A setting's default as the README writes it."""
-    if field.is_required():
-        return "required"
-    if field.default_factory is not None:
-        return "see there"
+    if field.is_required() or field.default_factory is not None:
+        return "required" if field.is_required() else "see there"
     match field.default:
         case None:
             return "unset"
