@@ -1,0 +1,120 @@
+"""Two collectors of the same pairs and one database: one collects, the other stands by and takes over."""
+
+import trio
+from faults.bench import Bench
+from faults.fault import EVERYTHING, Fault, Strike
+from faults.worker import Worker
+
+YIELD_AFTER = 1.0  # seconds after the takeover in which one that is cut off cannot know of it
+
+
+async def stand_by(bench: Bench) -> Worker:
+    """A second collector with a spool of its own, that has found the pairs taken."""
+    second = bench.start(name="second", SPOOL_DIR=str(bench.directory / "second"), DATABASE_URL=bench.database_url)
+    connected = len(second.log.events("connected"))
+    async with bench.expecting("standing_by"):
+        pass
+    assert len(second.log.events("connected")) == connected
+    bench.mended()
+    return second
+
+
+async def hand_back(bench: Bench, first: Worker, second: Worker) -> None:
+    """The second one is stopped, and the first one, that stands by, collects again."""
+    async with bench.expecting("pairs_taken", worker=first):
+        bench.break_connections()
+        second.terminate()
+        assert await second.exit_status() == 0
+    bench.workers.remove(first)
+    bench.workers.append(first)  # it is the one that other faults strike
+
+
+async def killed(bench: Bench) -> None:
+    """The holder is killed: its locks are free at once."""
+    first = bench.worker
+    second = await stand_by(bench)
+    async with bench.expecting("pairs_taken"):
+        bench.break_connections()
+        await trio.to_thread.run_sync(first.kill)
+        bench.break_connections()
+        bench.mended()
+    await bench.recovered()
+    # In its turn it finds the pairs taken, and ends the runs that its spool had left open.
+    async with bench.expecting("standing_by", worker=first):
+        first = bench.start()
+    await hand_back(bench, first, second)
+
+
+async def killed_for_good(bench: Bench) -> None:
+    """The holder is killed, and its disk is gone with it, as where every start gets a new one."""
+    first = bench.worker
+    await stand_by(bench)
+    async with bench.expecting("pairs_taken"):
+        bench.break_connections()
+        await trio.to_thread.run_sync(first.kill)
+        bench.mended()
+
+
+async def frozen(bench: Bench) -> None:
+    """The holder is frozen, loses its locks, and yields when it wakes."""
+    first = bench.worker
+    second = await stand_by(bench)
+    async with bench.expecting("pairs_taken"):
+        bench.break_connections()
+        first.freeze()
+        bench.mended()
+    await bench.recovered()
+    async with bench.expecting("pairs_yielded", worker=first), bench.expecting("disconnected", worker=first):
+        first.thaw()
+    await hand_back(bench, first, second)
+
+
+async def cut_off(bench: Bench) -> None:
+    """The holder cannot reach the database: both collect, and it yields on first contact, and ships what it has."""
+    first = bench.worker
+    second = await stand_by(bench)
+    async with bench.expecting("pairs_yielded", worker=first), bench.expecting("disconnected", worker=first):
+        yielded = len(first.log.events("pairs_yielded"))
+        async with bench.expecting("pairs_taken"):
+            bench.database_proxy.flowing.value = False
+            bench.mended()
+        await bench.recovered()
+        await trio.sleep(YIELD_AFTER)
+        assert len(first.log.events("pairs_yielded")) == yielded
+        bench.database_proxy.flowing.value = True
+    await hand_back(bench, first, second)
+
+
+async def handed_over(bench: Bench) -> None:
+    """The holder is stopped in good order, as at every deployment."""
+    first = bench.worker
+    second = await stand_by(bench)
+    async with bench.expecting("pairs_taken"):
+        bench.break_connections()
+        first.terminate()
+        bench.mended()
+        assert await first.exit_status() == 0
+    await bench.recovered()
+    async with bench.expecting("standing_by", worker=first):
+        first = bench.start()
+    await hand_back(bench, first, second)
+
+
+def takeover(how: str, strike: Strike, reason: str, *, proxied: bool = False) -> Fault:
+    """A fault that makes one collector take over from another."""
+    needs = frozenset({"database proxy"} if proxied else ())
+    return Fault(f"takeover {how}", strike, EVERYTHING, reasons=[reason], needs=needs)
+
+
+FAULTS = (
+    takeover("after SIGKILL", killed, "process_ended"),
+    takeover("of a frozen one", frozen, "yielded"),
+    takeover("of one cut off", cut_off, "yielded", proxied=True),
+    takeover("at SIGTERM", handed_over, "shutdown"),
+)
+LOST_SPOOL = Fault(
+    "takeover, holder's disk lost",
+    killed_for_good,
+    EVERYTHING,
+    suite_only="what waits on a disk that is lost is lost",
+)
