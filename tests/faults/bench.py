@@ -194,7 +194,7 @@ class Bench:
     @asynccontextmanager
     async def holding(self, channels: Iterable[str], pairs: Iterable[str] = PAIRS) -> AsyncIterator[None]:
         """Let nothing come of these but heartbeats."""
-        since = utc_now()
+        since = self._market_time()
         for channel, pair in itertools.product(channels, pairs):
             self.faults.hold(channel, pair)
         try:
@@ -298,6 +298,11 @@ class Bench:
                 status = worker.process.poll()
                 assert worker.may_end or status is None, f"a collector ended with {status}"
             await trio.sleep(WATCH_INTERVAL)
+
+    def _market_time(self) -> datetime:
+        """Until when the market has been told, which is earlier than now where this machine does much else."""
+        told = self.log.last_times(self.faults.open_numbers).values()
+        return min([utc_now(), *(datetime.fromisoformat(time).replace(tzinfo=None) for time in told)])
 
     async def _stored_until(self) -> dict[str, str]:
         """By pair, the time of the last book row; empty while there is none, or the database cannot be had."""

@@ -80,7 +80,8 @@ async def disk_filled(bench: Bench) -> None:
 
 
 async def disk_told_full(bench: Bench) -> None:
-    """Every write meets a full disk for a while."""
+    """Every write meets a full disk for a while; a process that is just starting would end, and say why."""
+    await bench.connected()
     async with bench.expecting("intake_changed", intake="nothing"):
         full = bench.tell("disk-full")
     await trio.sleep(FULL_FOR)
