@@ -24,10 +24,11 @@ from pathlib import Path
 
 import trio
 from embedded import postgres, redis_server
-from faults.bench import Bench, open_bench, open_market
+from faults.bench import Bench, open_bench
 from faults.catalogue import mixable
 from faults.fault import EVERYTHING, PROCESS, REDIS, Fault, System
 from faults.injections.process import kill_and_restart
+from faults.market import open_market
 from faults.recovery import Interval, undisturbed
 from faults.table import LINES, columns, render
 from faults.trial import finish

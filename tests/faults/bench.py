@@ -4,7 +4,6 @@ import itertools
 import shutil
 import tempfile
 import time
-from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -15,18 +14,14 @@ import psycopg
 import trio
 from embedded import EmbeddedPostgres, EmbeddedRedis
 from faults.accounting import Exemptions
+from faults.market import PAIRS, CountingFaults
 from faults.sent import DEPTH, SentLog
 from faults.worker import Log, Worker, start_worker
 from proxy import Proxy
 
-from collector.kraken.server.faults import Faults
 from collector.kraken.server.serving import Address, serve
-from collector.kraken.simulator.simulation import SimulatedSource, Simulation
+from collector.kraken.simulator.simulation import SimulatedSource
 
-PAIRS = ("BTC/USD", "ETH/USD")
-RATE = 1500.0  # steps a second of the first pair, a third of which show in ten levels; the second pair has half of it
-SEED = 20
-ATTEMPTS_WINDOW = 600.0  # seconds over which Kraken's edge counts attempts to connect
 WATCH_INTERVAL = 0.05  # seconds between looks at connections and memory
 POLL_INTERVAL = 0.1  # seconds between questions to the database
 SETTLE = 0.3  # seconds in which what a server has in hand is sent, once its streams are held
@@ -37,43 +32,6 @@ DEADLINE = 60.0  # seconds within which whatever is waited for has happened, on 
 
 LAST_TIMES = """SELECT pair, to_char(max(event_time), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') FROM kraken_orderbook
 GROUP BY pair"""
-
-
-class CountingFaults(Faults):
-    """Faults that note the attempts to connect, whatever became of them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._attempts: list[float] = []
-
-    @property
-    def attempts(self) -> int:
-        """How many there were."""
-        return len(self._attempts)
-
-    def most_attempts(self) -> int:
-        """The most that there were in any stretch of the length that Kraken's edge looks at."""
-        return max(bisect_right(self._attempts, start + ATTEMPTS_WINDOW) - n for n, start in enumerate(self._attempts))
-
-    @property
-    def open_numbers(self) -> set[int]:
-        """The numbers of the open connections."""
-        return {connection.number for connection in self.connections}
-
-    def upgrade_status(self) -> int | None:
-        """Called once for each attempt."""
-        self._attempts.append(time.monotonic())
-        return super().upgrade_status()
-
-
-@asynccontextmanager
-async def open_market(rate: float = RATE, seed: int = SEED) -> AsyncIterator[SimulatedSource]:
-    """A live market, for any number of servers, with books of one depth."""
-    source = SimulatedSource(Simulation(PAIRS, seed=seed, start=time.time_ns(), rate=rate, depths=[DEPTH]))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(source.run)
-        yield source
-        nursery.cancel_scope.cancel()
 
 
 class Bench:

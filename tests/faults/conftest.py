@@ -11,9 +11,10 @@ import pytest
 import trio
 from conftest import new_database
 from embedded import EmbeddedPostgres, redis_server
-from faults.bench import Bench, open_bench, open_market
+from faults.bench import Bench, open_bench
 from faults.fault import Fault
 from faults.lasting import in_lasting_thread
+from faults.market import open_market
 from faults.table import LINES, render
 from faults.trial import TryFaults, try_fault
 

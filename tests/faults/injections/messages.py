@@ -3,8 +3,9 @@
 import re
 from collections.abc import Callable
 
-from faults.bench import PAIRS, Bench
+from faults.bench import Bench
 from faults.fault import INSIDE, KRAKEN, PROCESS, Fault, Strike
+from faults.market import PAIRS
 
 BITCOIN, ETHER = PAIRS
 QUANTITY = re.compile(rb'"qty":(\d+\.\d+)')

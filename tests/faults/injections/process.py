@@ -3,10 +3,11 @@
 import random
 
 import trio
-from faults.bench import PAIRS, Bench
+from faults.bench import Bench
 from faults.fault import DATABASE, INSIDE, KRAKEN, PROCESS, Fault, Strike
 from faults.injections.database import start_again
 from faults.lasting import in_lasting_thread
+from faults.market import PAIRS
 
 KILLS = 5
 BLOCKED = 6.0  # seconds, a little more than the launcher blocks

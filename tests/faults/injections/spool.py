@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import trio
-from faults.bench import PAIRS, Bench, utc_now
+from faults.bench import Bench, utc_now
 from faults.fault import DATABASE, EVERYTHING, INSIDE, KRAKEN, PROCESS, REDIS, Fault, Strike
 from faults.injections.database import start_again
 from faults.lasting import in_lasting_thread
+from faults.market import PAIRS
 
 DISK = "40m"  # of the disk that is filled: the collector keeps 4 MiB and asks for 16 free ones to go on
 FULL_FOR = 4.0  # seconds
