@@ -21,6 +21,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from traceback import format_exception
 
 import trio
 from embedded import postgres, redis_server
@@ -156,7 +157,7 @@ async def soak(minutes: float, seed: int, directory: Path) -> bool:
             print("\n".join([*by_kind(run.recoveries), "", *render(LINES)]))
             is_flat = memory_is_flat(bench.workers)
             if failure is not None:
-                print(f"the log's end:\n{bench.worker.log.text[-LOG_TAIL:]}\n{failure}")
+                print(f"the log's end:\n{bench.worker.log.text[-LOG_TAIL:]}", *format_exception(failure), sep="\n")
             return is_flat and failure is None
 
 

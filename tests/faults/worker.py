@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import trio
@@ -53,13 +54,14 @@ class Log:
 class Worker:
     """A running collector. `resident` and `peak` are its resident set now and at its largest, in MB.
 
-    `may_end` is set once it was told to end.
+    `started_at` is in UTC. `may_end` is set once it was told to end.
     """
 
     def __init__(self, command: list[str], environment: Mapping[str, str], log: Log) -> None:
         self.log = log
         self.resident = self.peak = 0.0
         self.may_end = False
+        self.started_at = datetime.now(UTC).replace(tzinfo=None)
         with log.path.open("ab") as output:
             self.process = subprocess.Popen(
                 command,

@@ -64,7 +64,7 @@ UPDATE kraken_trades SET order_type = aside.order_type FROM aside
 WHERE kraken_trades.pair = aside.pair AND kraken_trades.trade_id = aside.trade_id AND kraken_trades.order_type IS NULL;
 DROP TABLE aside;
 """
-IS_MISSING = "SELECT WHERE to_regclass('{table}') IS NULL"
+IS_MISSING = "SELECT 1 WHERE to_regclass('{table}') IS NULL"
 
 
 def start_again(server: EmbeddedPostgres) -> None:

@@ -43,6 +43,7 @@ async def kills(bench: Bench) -> None:
 
 async def stop_and_restart(bench: Bench) -> None:
     """Told to stop under load, and told again, as hosts do; a new process at once."""
+    await bench.connected()  # a process that is only starting has no answer to a signal yet
     bench.break_connections()  # it hangs up first: what is on its way then is nobody's
     bench.worker.terminate()
     await trio.sleep(AGAIN_AFTER)
@@ -55,6 +56,7 @@ async def stop_and_restart(bench: Bench) -> None:
 
 async def stopped_in_an_outage(bench: Bench) -> None:
     """Told to stop while the database is away: it ends in time, and the next process ships what it left."""
+    await bench.connected()
     await trio.to_thread.run_sync(bench.server.stop)
     await trio.sleep(AWAY)
     bench.break_connections()
@@ -69,6 +71,7 @@ async def stopped_in_an_outage(bench: Bench) -> None:
 
 async def second_process(bench: Bench) -> None:
     """Another collector is started on the same spool: it says whose it is, and leaves it alone."""
+    await bench.connected()
     first = bench.worker
     second = bench.start(name="second")
     bench.workers.remove(second)

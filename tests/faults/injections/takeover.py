@@ -3,13 +3,24 @@
 import trio
 from faults.bench import Bench
 from faults.fault import EVERYTHING, Fault, Strike
+from faults.market import PAIRS
 from faults.worker import Worker
 
+# A process that was killed while the network hung may leave its locks behind, until the server notices.
+LOCKS_SINCE = """
+SELECT 1 FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND granted AND datname = current_database() AND backend_start > '{started_at}Z'
+"""
+LOOK_INTERVAL = 0.1  # seconds
 YIELD_AFTER = 1.0  # seconds after the takeover in which one that is cut off cannot know of it
 
 
 async def stand_by(bench: Bench) -> Worker:
     """A second collector with a spool of its own, that has found the pairs taken."""
+    held = LOCKS_SINCE.format(started_at=bench.worker.started_at)
+    with trio.fail_after(bench.deadline):
+        while len(await bench.query(held)) < len(PAIRS):  # noqa: ASYNC110 - PostgreSQL grants them
+            await trio.sleep(LOOK_INTERVAL)
     second = bench.start(name="second", SPOOL_DIR=str(bench.directory / "second"), DATABASE_URL=bench.database_url)
     connected = len(second.log.events("connected"))
     async with bench.expecting("standing_by"):
