@@ -5,16 +5,16 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-import psycopg
 import trio
 from embedded import EmbeddedPostgres, EmbeddedRedis
 from faults.accounting import Exemptions
 from faults.market import PAIRS, CountingFaults
+from faults.queries import query, stored_until, timestamp
 from faults.sent import DEPTH, SentLog
 from faults.worker import Log, Worker, start_worker
 from proxy import Proxy
@@ -29,9 +29,6 @@ WARM_UP = 1.0  # seconds of load before the fault
 FLOWING = 100  # messages on a connection: the snapshots of all that is subscribed are behind it
 OUTAGE = 5.0  # seconds for which a fault takes a service away
 DEADLINE = 60.0  # seconds within which whatever is waited for has happened, on a machine that does much else
-
-LAST_TIMES = """SELECT pair, to_char(max(event_time), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') FROM kraken_orderbook
-GROUP BY pair"""
 
 
 class Bench:
@@ -187,10 +184,7 @@ class Bench:
 
     async def query(self, statement: str) -> list[tuple[object, ...]]:
         """Run SQL in the bench's database, as one transaction."""
-        while True:
-            # On the way to its locks it may meet a worker that waits for another of them.
-            with suppress(psycopg.errors.DeadlockDetected):
-                return await trio.to_thread.run_sync(_query, self.database_url, statement)
+        return await query(self.database_url, statement)
 
     def mended(self) -> None:
         """Note that from now on nothing is broken."""
@@ -222,7 +216,7 @@ class Bench:
         """Wait until of every pair a book row that was sent from now on is stored."""
         since = timestamp(utc_now())
         deadline = trio.current_time() + self.deadline
-        while min((await self._stored_until()).values()) <= since:
+        while min((await stored_until(self.database_url)).values()) <= since:
             assert trio.current_time() < deadline, f"no new rows within {self.deadline:g} s"
             await trio.sleep(POLL_INTERVAL)
 
@@ -238,7 +232,7 @@ class Bench:
             numbers = self.faults.open_numbers
             last = self.log.last_times(numbers)
             deadline = trio.current_time() + self.deadline
-            while not _reaches(stored := await self._stored_until(), last):
+            while not _reaches(stored := await stored_until(self.database_url), last):
                 assert trio.current_time() < deadline, f"sent until {last}, stored until {stored}"
                 await trio.sleep(POLL_INTERVAL)
             self.log.whole |= numbers
@@ -261,13 +255,6 @@ class Bench:
         """Until when the market has been told, which is earlier than now where this machine does much else."""
         told = self.log.last_times(self.faults.open_numbers).values()
         return min([utc_now(), *(datetime.fromisoformat(time).replace(tzinfo=None) for time in told)])
-
-    async def _stored_until(self) -> dict[str, str]:
-        """By pair, the time of the last book row; empty while there is none, or the database cannot be had."""
-        rows: list[tuple[object, ...]] = []
-        with suppress(psycopg.OperationalError, psycopg.errors.UndefinedTable):
-            rows = await self.query(LAST_TIMES)
-        return dict.fromkeys(PAIRS, "") | {str(pair): str(last) for pair, last in rows}
 
 
 @asynccontextmanager
@@ -299,16 +286,5 @@ def utc_now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-def timestamp(moment: datetime) -> str:
-    """A time as the wire and the accounting write it."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
 def _reaches(stored: Mapping[str, str], last: Mapping[str, str]) -> bool:
     return all(stored[pair] >= time for pair, time in last.items())
-
-
-def _query(url: str, statement: str) -> list[tuple[object, ...]]:
-    with psycopg.connect(url, autocommit=True, options="-c default_transaction_read_only=off") as connection:
-        cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
