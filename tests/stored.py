@@ -3,6 +3,7 @@
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from heapq import nlargest, nsmallest
 from itertools import groupby
@@ -100,14 +101,19 @@ def sent_trades(frames: Iterable[bytes]) -> list[TradeEntry]:
     ]
 
 
-def stored_books(url: str) -> dict[tuple[str, int], list[StoredRow]]:
-    """The rows of kraken_orderbook by pair and chain; in each chain they are numbered from 0 without holes."""
+def read_chains(url: str) -> dict[tuple[str, int], list[StoredRow]]:
+    """The rows of kraken_orderbook by pair and chain, as they are."""
     with psycopg.connect(url) as connection:
         rows = [
             StoredRow(BookEntry(*row[:6]), *row[6:])
             for row in connection.execute(f"{BOOK} ORDER BY pair, chain, seq").fetchall()
         ]
-    chains = {key: list(group) for key, group in groupby(rows, lambda row: (row.entry.pair, row.chain))}
+    return {key: list(group) for key, group in groupby(rows, lambda row: (row.entry.pair, row.chain))}
+
+
+def stored_books(url: str) -> dict[tuple[str, int], list[StoredRow]]:
+    """The rows of kraken_orderbook by pair and chain; in each chain they are numbered from 0 without holes."""
+    chains = read_chains(url)
     for chain, group in chains.items():
         numbers = [row.seq for row in group]
         assert numbers == list(range(len(group))), f"{chain} has holes or repetitions"
@@ -190,15 +196,21 @@ class Run(NamedTuple):
     chain: int
     updates: int
     rows: int
-    is_ended: bool
+    started_at: datetime
+    ended_at: datetime | None
     end_reason: str | None
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether it goes on no more."""
+        return self.ended_at is not None
 
 
 def coverage(url: str, channel: str = "book") -> list[Run]:
     """The runs of a channel, in the order in which they began."""
     with psycopg.connect(url) as connection:
         rows = connection.execute(
-            "SELECT pair, channel, chain, updates, rows, ended_at IS NOT NULL, end_reason FROM kraken_coverage"
+            "SELECT pair, channel, chain, updates, rows, started_at, ended_at, end_reason FROM kraken_coverage"
             " WHERE channel = %s ORDER BY chain",
             [channel],
         ).fetchall()

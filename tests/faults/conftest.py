@@ -4,17 +4,19 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 import trio
 from conftest import new_database
-from embedded import EmbeddedPostgres
-from faults.bench import open_bench, open_market
+from embedded import EmbeddedPostgres, redis_server
+from faults.bench import Bench, open_bench
+from faults.fault import Fault
 from faults.lasting import in_lasting_thread
+from faults.market import open_market
 from faults.table import LINES, render
-from faults.trial import Trial, TryFaults, try_fault
+from faults.trial import TryFaults, try_fault
 
 from collector.errors import first_of
 from collector.kraken.simulator.simulation import SimulatedSource
@@ -44,20 +46,20 @@ def try_faults(databases: Callable[[], str]) -> TryFaults:
     """Tries faults, several at a time, each on a bench and in a database of its own."""
     limiter = trio.CapacityLimiter(AT_ONCE)
 
-    async def try_one(trial: Trial, market: SimulatedSource, failures: list[Exception]) -> None:
+    async def try_one(fault: Fault, market: SimulatedSource, failures: list[Exception]) -> None:
         async with limiter:
             try:
-                async with open_database(trial, databases) as database, open_bench(market, database) as bench:
-                    await try_fault(trial, bench)
+                async with open_bench_for(fault, market, databases) as bench:
+                    await try_fault(fault, bench)
             except Exception as error:  # noqa: BLE001 - told below, once the others have been tried, too
-                error.add_note(f"the fault was: {trial.name}")
+                error.add_note(f"the fault was: {fault.name}")
                 failures.append(error)
 
-    async def try_all(trials: Sequence[Trial]) -> None:
+    async def try_all(faults: Sequence[Fault]) -> None:
         failures: list[Exception] = []
         async with open_market() as market, trio.open_nursery() as nursery:
-            for trial in trials:
-                nursery.start_soon(try_one, trial, market, failures)
+            for fault in faults:
+                nursery.start_soon(try_one, fault, market, failures)
         if failures:
             raise ExceptionGroup("faults that cost something", [first_of(failure) for failure in failures])
 
@@ -65,15 +67,26 @@ def try_faults(databases: Callable[[], str]) -> TryFaults:
 
 
 @asynccontextmanager
-async def open_database(trial: Trial, databases: Callable[[], str]) -> AsyncIterator[str | EmbeddedPostgres]:
-    """A migrated database, or an empty server of its own, with the durability of a real one."""
-    if not trial.own_server:
-        yield await trio.to_thread.run_sync(databases)
-        return
+async def open_bench_for(fault: Fault, market: SimulatedSource, databases: Callable[[], str]) -> AsyncIterator[Bench]:
+    """A bench with the services that a fault needs."""
+    with ExitStack() as services:
+        database: str | EmbeddedPostgres
+        if "own server" in fault.needs:
+            database = services.enter_context(own_server())
+            await in_lasting_thread(database.start)
+        else:
+            database = await trio.to_thread.run_sync(databases)
+        redis = services.enter_context(redis_server()) if "redis" in fault.needs else None
+        async with open_bench(market, database, redis, proxied="database proxy" in fault.needs) as bench:
+            yield bench
+
+
+@contextmanager
+def own_server() -> Iterator[EmbeddedPostgres]:
+    """An empty PostgreSQL server that is yet to be started, with the durability of a real one."""
     directory = Path(tempfile.mkdtemp(prefix="collector-faults-"))
     server = EmbeddedPostgres(directory / "data")
     try:
-        await in_lasting_thread(server.start)
         yield server
     finally:
         server.stop()

@@ -4,7 +4,7 @@
 
 Constants are set at once; `module:NAME[key]` is an entry of a dictionary. Every other fault waits for a file of its
 name in the directory. `crash-NAME` and `block-NAME` (NAME is a task of `TASKS`) are taken away when they strike;
-`clock-back`, `no-dns` and `disk-full` last for as long as the file is there.
+`clock-back`, `no-dns`, `disk-full` and `small-room` last for as long as the file is there.
 """
 
 import errno
@@ -24,6 +24,7 @@ import trio
 from collector import pipeline
 from collector.__main__ import main
 from collector.storage import spool as spool_module
+from collector.storage.room import Room
 from collector.storage.spool import Spool
 
 TASKS = {
@@ -40,6 +41,7 @@ TASKS = {
 LOOK_INTERVAL = 0.02  # seconds
 BLOCK_SECONDS = 5.0
 STEP_BACK = timedelta(hours=1)
+SMALLER = 1000  # times the room in the spool
 
 
 class InjectedCrash(Exception):  # noqa: N818 - named by what happened
@@ -113,6 +115,10 @@ def install(directory: Path, constants: dict[str, object]) -> None:
     full = directory / "disk-full"
     spool_module._write_all = while_there(full, no_space, spool_module._write_all)
     os.posix_fallocate = while_there(full, no_space, os.posix_fallocate)
+    update = Room.update
+    Room.update = while_there(
+        directory / "small-room", lambda room, used, **disk: update(room, used * SMALLER, **disk), update
+    )
     Spool.disk_free = while_there(full, lambda _spool: 0, Spool.disk_free)
 
 

@@ -13,36 +13,15 @@ from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from stored import TEN, BookEntry, TradeEntry
+
 from collector.kraken.server.source import format_nanoseconds
 from collector.kraken.simulator.market import Market
 
 DEPTH = 10
-CHECKSUM_LEVELS = 10
 # Seconds before a connection broke within which a frame may have been sent and yet not been read: what is on its way
 # is lost with the connection. Measured: 20 to 300 ms; wide, since collector and server share two busy cores.
 UNREAD = 2.0
-
-
-class Entry(NamedTuple):
-    """A book message, as sent and as stored: levels are JSON text with every digit, in PostgreSQL's spacing."""
-
-    time: str
-    type: str
-    bids: str
-    asks: str
-    checksum: int
-
-
-class SentTrade(NamedTuple):
-    """A trade, as sent and as stored."""
-
-    pair: str
-    trade_id: int
-    time: str
-    price: str
-    volume: str
-    side: str
-    order_type: str
 
 
 Levels = tuple[tuple[str, str], ...]
@@ -51,8 +30,7 @@ Levels = tuple[tuple[str, str], ...]
 class Message(NamedTuple):
     """A sound book message: what of it is stored, and its levels for the book to be verified with."""
 
-    pair: str
-    entry: Entry
+    entry: BookEntry
     bids: Levels
     asks: Levels
 
@@ -63,7 +41,7 @@ class Segment:
 
     connection: int
     pair: str
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[BookEntry] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
 
 
@@ -71,12 +49,16 @@ class Segment:
 class SentLog:
     """Everything that one server sent, and how its connections ended.
 
-    `markets` is what there was to be sent. `ended` holds when a connection broke (monotonic seconds); one that is not
-    in it, or that the server closed in good order (`whole`), has delivered all that was sent on it.
+    `markets` is what there was to be sent. `ended` holds when a connection was first seen to be gone (monotonic
+    seconds); one that the server closed in good order (`whole`) has delivered all that was sent on it. What `broken`
+    tells of goes before both: when the client was made to read, or to keep, no more of a connection. `given_up` is when
+    it was made to give up one book of a connection, until that has a new snapshot.
     """
 
     frames: dict[int, list[tuple[float, bytes]]] = field(default_factory=dict)
     ended: dict[int, float] = field(default_factory=dict)
+    broken: dict[int, float] = field(default_factory=dict)
+    given_up: dict[tuple[int, str], float] = field(default_factory=dict)
     whole: set[int] = field(default_factory=set)
     markets: Mapping[str, Market] = field(default_factory=dict)
 
@@ -84,33 +66,48 @@ class SentLog:
         """Take a frame that is handed to a socket."""
         self.frames.setdefault(connection, []).append((time.monotonic(), frame))
 
-    def broke(self, connections: Iterable[int]) -> None:
-        """Note that connections end now, or from now on are not read any more."""
+    def gone(self, connections: Iterable[int]) -> None:
+        """Note that connections are seen to be gone."""
         for connection in connections:
             self.ended.setdefault(connection, time.monotonic())
+
+    def broke(self, connections: Iterable[int]) -> None:
+        """Note that these connections, and those that have just ended, are not read to their end."""
+        now = time.monotonic()
+        just_ended = {connection for connection, ended in self.ended.items() if ended > now - UNREAD}
+        for connection in just_ended.union(connections):
+            self.broken.setdefault(connection, now)
 
     def count(self) -> int:
         """How many messages were sent."""
         return sum(len(frames) for frames in self.frames.values())
 
     def delivered_until(self, connection: int) -> float:
-        """Until when what was sent on a connection must have been read."""
+        """Until when what was sent on a connection must have been read, and kept."""
+        if connection in self.broken:
+            return self.broken[connection] - UNREAD
         if connection in self.whole or connection not in self.ended:
             return float("inf")
         return self.ended[connection] - UNREAD
+
+    def due_until(self, segment: Segment) -> float:
+        """Until when what was sent of a book must be stored."""
+        until = self.delivered_until(segment.connection)
+        given_up = self.given_up.get((segment.connection, segment.pair), float("inf"))
+        return min(until, given_up) if segment.times[0] < given_up else until
 
     def segments(self) -> list[Segment]:
         """The books that were sent, each as far as it is sound."""
         return [segment for connection in self.frames for segment in _segments(connection, self.frames[connection])]
 
-    def trades(self) -> Iterator[tuple[int, float, SentTrade]]:
+    def trades(self) -> Iterator[tuple[int, float, TradeEntry]]:
         """Every sound trade that was sent, with its connection and when."""
         for connection, frames in self.frames.items():
             for moment, frame in frames:
                 for trade in _trades(frame):
                     yield connection, moment, trade
 
-    def happened(self, pair: str, trade_id: int) -> SentTrade | None:
+    def happened(self, pair: str, trade_id: int) -> TradeEntry | None:
         """A trade that the market still tells of, whether it was sent or not: REST tells it, too."""
         trades = self.markets[pair].trades
         number = trade_id - trades[0].trade_id
@@ -118,7 +115,7 @@ class SentLog:
             return None
         told = trades[number]
         moment = format_nanoseconds(told.time)
-        return SentTrade(pair, told.trade_id, moment, told.price, told.qty, told.side, told.order_type)
+        return TradeEntry(moment, pair, told.price, told.qty, told.side, told.order_type, told.trade_id)
 
     def last_times(self, connections: Iterable[int]) -> dict[str, str]:
         """By pair, the time of the last book message that was sent on some connections."""
@@ -127,7 +124,7 @@ class SentLog:
             for _, frame in self.frames.get(connection, []):
                 message = parse_book(frame)
                 if message is not None:
-                    times[message.pair] = message.entry.time
+                    times[message.entry.pair] = message.entry.event_time
         return times
 
 
@@ -141,13 +138,13 @@ def _segments(connection: int, frames: Iterable[tuple[float, bytes]]) -> list[Se
                 open_books.pop(pair, None)
             continue
         if message.entry.type == "snapshot":
-            open_books[message.pair] = Segment(connection, message.pair), _Book()
-            segments.append(open_books[message.pair][0])
-        if message.pair not in open_books:
+            open_books[message.entry.pair] = Segment(connection, message.entry.pair), _Book()
+            segments.append(open_books[message.entry.pair][0])
+        if message.entry.pair not in open_books:
             continue
-        segment, book = open_books[message.pair]
+        segment, book = open_books[message.entry.pair]
         if not book.takes(message):
-            del open_books[message.pair]
+            del open_books[message.entry.pair]
             continue
         segment.entries.append(message.entry)
         segment.times.append(moment)
@@ -172,7 +169,7 @@ class _Book:
             prices = sorted(side, reverse=is_bids)
             for price in prices[DEPTH:]:
                 del side[price]
-            best.append(prices[:CHECKSUM_LEVELS])
+            best.append(prices[:TEN])
         bids, asks = best
         text = "".join(
             _token(price) + _token(size)
@@ -203,8 +200,10 @@ def parse_book(frame: bytes) -> Message | None:
     try:
         (data,) = message["data"]
         bids, asks = _levels(data["bids"]), _levels(data["asks"])
-        entry = Entry(data["timestamp"], message["type"], _text(bids), _text(asks), int(data["checksum"]))
-        return Message(data["symbol"], entry, bids, asks)
+        pair, checksum = data["symbol"], int(data["checksum"])
+        return Message(
+            BookEntry(data["timestamp"], pair, _text(bids), _text(asks), message["type"], checksum), bids, asks
+        )
     except (KeyError, TypeError, ValueError, InvalidOperation):
         return None
 
@@ -229,19 +228,19 @@ def _pair_of(frame: bytes) -> str | None:
 
 
 @lru_cache(maxsize=10_000)
-def _trades(frame: bytes) -> list[SentTrade]:
+def _trades(frame: bytes) -> list[TradeEntry]:
     message = _read(frame) if b'"trade"' in frame else None
     if not isinstance(message, dict) or message.get("channel") != "trade":
         return []
     return [
-        SentTrade(
-            trade["symbol"],
-            int(trade["trade_id"]),
+        TradeEntry(
             trade["timestamp"],
+            trade["symbol"],
             f"{Decimal(trade['price']):f}",
             f"{Decimal(trade['qty']):f}",
             trade["side"],
             trade["ord_type"],
+            int(trade["trade_id"]),
         )
         for trade in message["data"]
         if _is_sound(trade)

@@ -1,6 +1,6 @@
 """The table of faults: a line each, printed at the end of the run."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import astuple, dataclass
 
 HEADINGS = (
@@ -47,8 +47,12 @@ def render(lines: Iterable[Line]) -> list[str]:
     rows = [HEADINGS] + [
         tuple(f"{value:.1f}" if isinstance(value, float) else str(value) for value in astuple(line)) for line in lines
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-    words = {HEADINGS.index("fault"), HEADINGS.index("coverage")}
+    return columns(rows, words={HEADINGS.index("fault"), HEADINGS.index("coverage")})
+
+
+def columns(rows: Sequence[Sequence[str]], words: Container[int]) -> list[str]:
+    """Rows as text in columns; those that hold words begin on the left, numbers end on the right."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return [
         "  ".join(
             cell.ljust(width) if column in words else cell.rjust(width)

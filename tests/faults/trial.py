@@ -1,11 +1,12 @@
 """Trying a fault, from a collector's start to its orderly stop, with every row accounted for."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
 
 import trio
 from faults.accounting import Account, account
-from faults.bench import Bench, Fault
+from faults.bench import Bench
+from faults.fault import Fault
 from faults.table import LINES, Line
 from faults.worker import LOG_TAIL, peak
 
@@ -15,48 +16,35 @@ ATTEMPTS_LIMIT = 150  # attempts to connect in 10 minutes, beyond which Kraken's
 # 8. What would wait in memory for a database, a Redis or a disk comes to more within these tests.
 MEMORY_LIMIT = 100.0
 
-
-class Trial(NamedTuple):
-    """A fault to be tried, under a name, on a collector with these settings and constants (see launcher.py).
-
-    `reasons` are ends of runs that coverage must tell. Where `starts` is False, the fault starts the collector itself.
-    With `own_server` it has a PostgreSQL that it may break.
-    """
-
-    name: str
-    fault: Fault
-    environment: Mapping[str, str] = {}
-    constants: Mapping[str, object] | None = None
-    reasons: Sequence[str] = ()
-    starts: bool = True
-    own_server: bool = False
+TryFaults: TypeAlias = Callable[[Sequence[Fault]], Awaitable[None]]
 
 
-TryFaults: TypeAlias = Callable[[Sequence[Trial]], Awaitable[None]]
-
-
-async def try_fault(trial: Trial, bench: Bench) -> None:
+async def try_fault(fault: Fault, bench: Bench) -> None:
     """Start a collector, let the fault happen, wait for the recovery, stop, and account for every row."""
-    bench.environment |= trial.environment
-    bench.constants = trial.constants
+    bench.environment |= fault.environment
+    bench.constants = fault.constants
     try:
-        if trial.starts:
+        if fault.starts:
             await bench.warm_up()
         bench.mended()
-        await trial.fault(bench)
+        await fault.strike(bench)
         await bench.recovered()
-        result = await finish(trial.name, bench)
-        missing = set(trial.reasons) - result.reasons.keys()
+        result = await finish(fault.name, bench)
+        missing = set(fault.reasons) - result.reasons.keys()
         assert not missing, f"coverage tells {dict(result.reasons)}"
     except BaseException as error:
         for worker in bench.workers:
-            error.add_note(f"log of process {worker.process.pid}:\n{worker.log[-LOG_TAIL:]}")
+            error.add_note(f"log of process {worker.process.pid}:\n{worker.log.text[-LOG_TAIL:]}")
         raise
 
 
 async def finish(name: str, bench: Bench) -> Account:
-    """Stop the collectors in good order, account for every row, and add the line to the table."""
-    await bench.drain()
+    """Stop the collectors in good order, account for every row, and add the line to the table.
+
+    Raises:
+        AssertionError: something was lost or stored twice, or coverage or memory is not as it must be.
+
+    """
     await bench.stop()
     result = await trio.to_thread.run_sync(account, bench.database_url, bench.log, bench.exemptions)
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(result.reasons.items()))

@@ -7,29 +7,65 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import trio
 
 PROJECT = Path(__file__).parent.parent.parent
 LAUNCHER = Path(__file__).parent / "launcher.py"
-DEADLINE = 60.0  # seconds within which whatever a test waits for has happened, on a machine that does much else
 EXIT_DEADLINE = 10.0  # seconds from a signal to the exit: what the collector promises
 POLL_INTERVAL = 0.05
 LOG_TAIL = 4000  # characters of a log that a failure shows
 KB_PER_MB = 1024
 
 
-class Worker:
-    """A running collector. `resident` and `peak` are its resident set now and at its largest, in MB."""
+class Log:
+    """The log of one collector, through all of its processes; it is read on as it grows."""
 
-    def __init__(self, command: list[str], environment: Mapping[str, str], log: Path) -> None:
-        self._log = log
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._read = 0
+        self._events: dict[str, list[dict[str, object]]] = {}
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return self.path.read_text() if self.path.exists() else ""
+
+    def events(self, name: str, **fields: object) -> list[dict[str, object]]:
+        """The events of a name that have these fields."""
+        self._read_on()
+        return [event for event in self._events.get(name, []) if fields.items() <= event.items()]
+
+    def _read_on(self) -> None:
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self._read)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        self._read += len(whole + newline)
+        for line in whole.splitlines():
+            if line.startswith(b"{"):
+                event = json.loads(line)
+                self._events.setdefault(event["event"], []).append(event)
+
+
+class Worker:
+    """A running collector. `resident` and `peak` are its resident set now and at its largest, in MB.
+
+    `started_at` is in UTC. `may_end` is set once it was told to end.
+    """
+
+    def __init__(self, command: list[str], environment: Mapping[str, str], log: Log) -> None:
+        self.log = log
         self.resident = self.peak = 0.0
-        with log.open("ab") as output:
+        self.may_end = False
+        self.started_at = datetime.now(UTC).replace(tzinfo=None)
+        with log.path.open("ab") as output:
             self.process = subprocess.Popen(
                 command,
-                cwd=log.parent,
+                cwd=log.path.parent,
                 env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), "LANG": "C.UTF-8", **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -38,22 +74,14 @@ class Worker:
             )
 
     @property
-    def log(self) -> str:
-        """What it has logged; a worker that is started again goes on in the same file."""
-        return self._log.read_text()
-
-    def events(self, name: str) -> list[dict[str, object]]:
-        """Its log's events of a name."""
-        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
-        return [line for line in lines if line["event"] == name]
-
-    @property
     def is_running(self) -> bool:
         """Whether it has not ended."""
         return self.process.poll() is None
 
     def measure(self) -> None:
-        """Note how much memory it takes."""
+        """Note how much memory it takes, while it runs."""
+        if not self.is_running:
+            return
         try:
             status = Path(f"/proc/{self.process.pid}/status").read_text()
         except (FileNotFoundError, ProcessLookupError):
@@ -63,29 +91,31 @@ class Worker:
             self.resident = int(values["VmRSS"].split()[0]) / KB_PER_MB
             self.peak = int(values["VmHWM"].split()[0]) / KB_PER_MB
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal, if it still runs."""
+    def terminate(self) -> None:
+        """Tell it to stop."""
+        self.may_end = True
         if self.is_running:
-            self.process.send_signal(number)
+            self.process.terminate()
+
+    def freeze(self) -> None:
+        """Let it do nothing until it is thawed."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """End it at once, and wait for that."""
+        self.may_end = True
         self.measure()
         if self.is_running:
             self.process.kill()
         self.process.wait()
 
-    async def wait_for(self, event: str, count: int = 1, seconds: float = DEADLINE) -> dict[str, object]:
-        """Wait until an event is in the log for the count-th time; return it."""
-        deadline = trio.current_time() + seconds
-        while len(found := self.events(event)) < count:
-            assert trio.current_time() < deadline, f"{count} {event!r} within {seconds} s"
-            assert self.is_running, f"ended with {self.process.returncode} before {count} {event!r}"
-            await trio.sleep(POLL_INTERVAL)
-        return found[count - 1]
-
     async def exit_status(self, seconds: float = EXIT_DEADLINE) -> int:
         """The status of its exit, which must come within some seconds."""
+        self.may_end = True
         deadline = time.monotonic() + seconds
         while self.is_running:
             assert time.monotonic() < deadline, f"still runs after {seconds} s"
@@ -94,19 +124,13 @@ class Worker:
         return self.process.returncode
 
 
-def start_worker(
-    directory: Path,
-    environment: Mapping[str, str],
-    *,
-    constants: Mapping[str, object] | None = None,
-    name: str = "collector",
-) -> Worker:
-    """Start a collector; with `constants` through the launcher, whose files are looked for in `directory`."""
+def start_worker(log: Log, environment: Mapping[str, str], constants: Mapping[str, object] | None = None) -> Worker:
+    """Start a collector; with `constants` through the launcher, whose files are looked for beside the log."""
     command = [sys.executable, "-m", "collector"]
     if constants is not None:
-        told = json.dumps({"directory": str(directory), "constants": constants})
+        told = json.dumps({"directory": str(log.path.parent), "constants": constants})
         command = [sys.executable, "-P", str(LAUNCHER), told]
-    return Worker(command, environment, directory / f"{name}.log")
+    return Worker(command, environment, log)
 
 
 def peak(workers: Iterable[Worker]) -> float:

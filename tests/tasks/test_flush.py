@@ -173,9 +173,9 @@ async def test_cancelled_while_sealing(flushing: Flush) -> None:
 
 async def test_lost_answers_to_commits(flushing: Flush, migrated_url: str, nursery: trio.Nursery) -> None:
     """Prevents rows whose commit was never confirmed from being stored twice, or not at all."""
-    proxy = Proxy(migrated_url)
+    proxy = Proxy.in_front_of(migrated_url)
     await nursery.start(proxy.serve)
-    async with running(flushing, settings_with(proxy.url)):
+    async with running(flushing, settings_with(proxy.leading_to(migrated_url))):
         await flushing.to_flush.send(batch(0, 5))
         await wait_until(lambda: flushing.statistics.shipped_segments == 1)
         for number in range(1, 4):
@@ -193,17 +193,17 @@ async def test_database_that_hangs(
 ) -> None:
     """Prevents a server that holds the connection and is silent from stopping the shipping for good."""
     monkeypatch.setattr(ship.Session.call, "__kwdefaults__", {"timeout": 0.4})
-    proxy = Proxy(migrated_url)
+    proxy = Proxy.in_front_of(migrated_url)
     await nursery.start(proxy.serve)
-    async with running(flushing, settings_with(proxy.url)):
+    async with running(flushing, settings_with(proxy.leading_to(migrated_url))):
         await flushing.to_flush.send(batch(0, 5))
         await wait_until(lambda: flushing.statistics.shipped_segments == 1)
         with capture_logs() as logs:
-            proxy.is_silent = True
+            proxy.flowing.value = False
             await flushing.to_flush.send(batch(5, 5))
             await wait_until(lambda: any(log["event"] == "storage_unavailable" for log in logs))
             await flushing.to_flush.send(batch(10, 5))
-            proxy.is_silent = False
+            proxy.flowing.value = True
         await wait_until(lambda: count(migrated_url) == 15)
     assert [row.seq for row in stored_books(migrated_url)["BTC/USD", 1]] == list(range(15))
 

@@ -3,16 +3,16 @@
 import re
 from collections.abc import Callable
 
-from faults.bench import PAIRS, Bench, Fault
-from faults.injections import RATE_LIMITS, rate_limited
-from faults.trial import Trial, TryFaults
+from faults.bench import Bench
+from faults.fault import INSIDE, KRAKEN, PROCESS, Fault, Strike
+from faults.market import PAIRS
 
 BITCOIN, ETHER = PAIRS
 QUANTITY = re.compile(rb'"qty":(\d+\.\d+)')
 PRICE = re.compile(rb'"price":(\d+\.\d+)')
 QUIET_CONSTANTS = {
     "collector.tasks.probe:INTERVAL": 0.5,
-    "collector.tasks.probe:QUIET_AFTER": 2.0,
+    "collector.tasks.probe:QUIET_AFTER": 6.0,  # more than any other fault lets a book be quiet
     "collector.tasks.probe:AGAIN_AFTER": 1.0,
 }
 STRAY_FRAMES = (
@@ -37,14 +37,14 @@ def replace(pattern: re.Pattern[bytes], make: Callable[[bytes], bytes]) -> Calla
     return alter
 
 
-def in_books_and_trades(pattern: re.Pattern[bytes], make: Callable[[bytes], bytes]) -> Fault:
+def in_books_and_trades(pattern: re.Pattern[bytes], make: Callable[[bytes], bytes]) -> Strike:
     """The next book message of one pair and the next trades of the other carry something else for a number."""
 
-    async def fault(bench: Bench) -> None:
+    async def strike(bench: Bench) -> None:
         bench.faults.alter_frames("book", BITCOIN, replace(pattern, make))
         bench.faults.alter_frames("trade", ETHER, replace(pattern, make))
 
-    return fault
+    return strike
 
 
 def negative(digits: bytes) -> bytes:
@@ -108,37 +108,49 @@ async def trade_ids(bench: Bench) -> None:
 
 async def silent(bench: Bench) -> None:
     """Heartbeats come, and nothing of one subscription."""
-    bench.faults.hold("book", ETHER)
-    await bench.worker.wait_for("book_desync")
-    bench.faults.lift()
+    await bench.connected()
+    async with bench.holding(["book"], [ETHER]):
+        async with bench.expecting("book_desync", reason="silent_subscription"):
+            pass
+        bench.give_up_book(ETHER)
     bench.mended()
 
 
 async def refused(bench: Bench) -> None:
     """One pair is refused for a while, as when its market is closed; the other goes on."""
-    bench.faults.refuse(f"Currency pair not supported {ETHER}", symbol=ETHER, times=2)
-    bench.close(1001)
-    await bench.worker.wait_for("pair_refused", count=2)
+    async with bench.expecting("pair_refused", times=2):
+        bench.faults.refuse(f"Currency pair not supported {ETHER}", symbol=ETHER, times=2)
+        bench.close(1001)
 
 
-async def test_messages(try_faults: TryFaults) -> None:
-    """A message that nobody expected would end the collector, be stored, or cost other messages."""
-    await try_faults(
-        [
-            Trial("stray frames", stray),
-            Trial("unknown fields", unknown_fields),
-            Trial("null for a number", in_books_and_trades(QUANTITY, lambda _: b"null"), reasons=["malformed"]),
-            Trial("string for a number", in_books_and_trades(QUANTITY, lambda digits: b'"%b"' % digits)),
-            Trial("word for a number", in_books_and_trades(PRICE, lambda _: b'"many"'), reasons=["malformed"]),
-            Trial("price 0", in_books_and_trades(PRICE, lambda _: b"0.0"), reasons=["malformed"]),
-            Trial("negative quantity", in_books_and_trades(QUANTITY, negative), reasons=["malformed"]),
-            Trial("exponent", in_books_and_trades(QUANTITY, as_exponent)),
-            Trial("wrong checksum", checksums, reasons=["checksum"]),
-            Trial("books out of step", books_out_of_step, reasons=["checksum"]),
-            Trial("crossed book", crossed, reasons=["closed_1001"]),
-            Trial("trade ids", trade_ids),
-            Trial("silent subscription", silent, constants=QUIET_CONSTANTS, reasons=["silent_subscription"]),
-            Trial("refused subscribe", refused, constants={"collector.tasks.subscriptions:REFUSED_RETRY": 2.0}),
-        ]
-        + [Trial(f"Exceeded msg rate, shape {number}", rate_limited(shape)) for number, shape in RATE_LIMITS.items()]
-    )
+NUMBERS: dict[str, tuple[re.Pattern[bytes], Callable[[bytes], bytes]]] = {
+    "null for a number": (QUANTITY, lambda _: b"null"),
+    "word for a number": (PRICE, lambda _: b'"many"'),
+    "price 0": (PRICE, lambda _: b"0.0"),
+    "negative quantity": (QUANTITY, negative),
+}
+FAULTS = (
+    Fault("stray frames", stray, KRAKEN),
+    Fault("unknown fields", unknown_fields, KRAKEN),
+    *(Fault(name, in_books_and_trades(*how), KRAKEN, reasons=["malformed"]) for name, how in NUMBERS.items()),
+    Fault("string for a number", in_books_and_trades(QUANTITY, lambda digits: b'"%b"' % digits), KRAKEN),
+    Fault("exponent", in_books_and_trades(QUANTITY, as_exponent), KRAKEN),
+    Fault("wrong checksum", checksums, KRAKEN, reasons=["checksum"]),
+    Fault("books out of step", books_out_of_step, KRAKEN, reasons=["checksum"]),
+    Fault("crossed book", crossed, KRAKEN, reasons=["closed_1001"]),
+    Fault("trade ids", trade_ids, KRAKEN),
+    # The run that goes silent must not end by anything else before that is seen.
+    Fault(
+        "silent subscription",
+        silent,
+        KRAKEN | PROCESS | INSIDE,
+        reasons=["silent_subscription"],
+        constants=QUIET_CONSTANTS,
+    ),
+    Fault(
+        "refused subscribe",
+        refused,
+        KRAKEN | PROCESS | INSIDE,
+        constants={"collector.tasks.subscriptions:REFUSED_RETRY": 2.0},
+    ),
+)

@@ -3,16 +3,16 @@
 import json
 import shutil
 import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 
 import trio
 from embedded import EmbeddedPostgres
-from faults.bench import PAIRS, Bench, timestamp
-from faults.injections_postgres import start_again
+from faults.bench import Bench, utc_now
+from faults.fault import EVERYTHING, Fault, Strike
+from faults.injections.database import start_again
 from faults.lasting import in_lasting_thread
-from faults.sent import Entry, SentTrade
-from faults.trial import Trial, TryFaults
+from faults.market import PAIRS
+from faults.queries import timestamp
 
 from collector.storage.segments import read_segment
 
@@ -42,23 +42,15 @@ def damage(spool: Path) -> tuple[dict[str, str], set[tuple[str, int]]]:
 
 async def damaged(bench: Bench) -> None:
     """A bad block of the disk hits a segment that waits for the database, amid others."""
-    assert bench.server is not None
     await trio.to_thread.run_sync(bench.server.stop)
     await trio.sleep(WAITING)
     first, trades = await trio.to_thread.run_sync(damage, bench.spool)
     assert set(first) == set(PAIRS)
-    await in_lasting_thread(start_again, bench.server)
-    bench.mended()
-    await bench.worker.wait_for("run_broken", count=len(PAIRS))
-
-    def is_lost(pair: str, entry: Entry) -> bool:
-        return entry.time == first[pair]
-
-    def is_lost_trade(trade: SentTrade) -> bool:
-        return (trade.pair, trade.trade_id) in trades
-
-    bench.exemptions.ends_before = is_lost
-    bench.exemptions.trade_missing = is_lost_trade
+    bench.exemptions.set_apart |= set(first.items())
+    bench.exemptions.rejected_trades |= trades
+    async with bench.expecting("run_broken", times=len(PAIRS)):
+        await in_lasting_thread(start_again, bench.server)
+        bench.mended()
     assert list((bench.spool / "damaged").iterdir())
     assert_rows_are_kept(bench.spool)
 
@@ -78,7 +70,6 @@ def restore(server: EmbeddedPostgres, copy: Path) -> None:
 
 async def set_back(bench: Bench) -> None:
     """The database is restored from a backup, and has forgotten what it committed since."""
-    assert bench.server is not None
     await trio.to_thread.run_sync(bench.server.stop)
     copy = await trio.to_thread.run_sync(keep_copy, bench.server)
     await in_lasting_thread(start_again, bench.server)
@@ -86,22 +77,23 @@ async def set_back(bench: Bench) -> None:
     await trio.sleep(WAITING)
     await trio.to_thread.run_sync(bench.server.stop)
     await trio.to_thread.run_sync(restore, bench.server, copy)
-    await in_lasting_thread(start_again, bench.server)
-    bench.mended()
-    back_at = timestamp(datetime.now(UTC))
-    await bench.worker.wait_for("segments_lost")
-    await bench.worker.wait_for("run_broken", count=len(PAIRS))
+    async with bench.expecting("segments_lost"), bench.expecting("run_broken", times=len(PAIRS)):
+        await in_lasting_thread(start_again, bench.server)
+        bench.mended()
+        back_at = timestamp(utc_now())
     holes = await bench.query(TRADE_HOLES)
     stored_until = {str(pair): str(time) for pair, time in await bench.query(STORED_UNTIL)}
-
-    def is_lost(pair: str, entry: Entry) -> bool:
-        return stored_until[pair] < entry.time < back_at
-
-    def is_lost_trade(trade: SentTrade) -> bool:
-        return any(pair == trade.pair and first <= trade.trade_id <= last for pair, first, last in holes)
-
-    bench.exemptions.ends_before = is_lost
-    bench.exemptions.trade_missing = is_lost_trade
+    bench.exemptions.set_apart |= {
+        (segment.pair, entry.event_time)
+        for segment in bench.log.segments()
+        for entry in segment.entries
+        if stored_until[segment.pair] < entry.event_time < back_at
+    }
+    bench.exemptions.rejected_trades |= {
+        (trade.pair, trade.trade_id)
+        for _, _, trade in bench.log.trades()
+        if any(pair == trade.pair and first <= trade.trade_id <= last for pair, first, last in holes)
+    }
     assert_rows_are_kept(bench.spool)
 
 
@@ -117,11 +109,16 @@ def assert_rows_are_kept(spool: Path) -> None:
         assert sorted(seqs) == list(range(min(seqs), min(seqs) + len(seqs)))
 
 
-async def test_lost_segments(try_faults: TryFaults) -> None:
-    """Segments that are gone would leave holes inside of chains, under coverage that says that they are whole."""
-    await try_faults(
-        [
-            Trial("waiting segment damaged", damaged, own_server=True, reasons=["segment_lost"]),
-            Trial("database set back", set_back, own_server=True, reasons=["segment_lost"]),
-        ]
+def lost(name: str, strike: Strike) -> Fault:
+    """A fault that costs rows by its nature, and must say so."""
+    return Fault(
+        name,
+        strike,
+        EVERYTHING,
+        reasons=["segment_lost"],
+        needs=frozenset({"own server"}),
+        suite_only="what it costs can be told from what another fault costs only while it is alone",
     )
+
+
+FAULTS = (lost("waiting segment damaged", damaged), lost("database set back", set_back))
