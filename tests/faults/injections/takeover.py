@@ -14,7 +14,7 @@ WHERE locktype = 'advisory' AND granted AND datname = current_database() AND bac
 ENDS = "SELECT end_reason, count(*) FROM kraken_coverage WHERE ended_at IS NOT NULL GROUP BY end_reason"
 RUNS = 2 * len(PAIRS)  # of each pair, the book and the trades
 # Seconds after which a spool counts as lost, and between two looks; a run is reported with each of its rows here.
-LOST_SOON = {"collector.tasks.lock:LOST_AFTER": 4.0, "collector.tasks.lock:LOST_INTERVAL": 0.5}
+LOST_SOON = {"collector.tasks.lost_runs:LOST_AFTER": 4.0, "collector.tasks.lost_runs:INTERVAL": 0.5}
 LOOK_INTERVAL = 0.1  # seconds
 YIELD_AFTER = 1.0  # seconds after the takeover in which one that is cut off cannot know of it
 
