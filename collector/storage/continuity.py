@@ -32,8 +32,7 @@ _LAST_SEGMENT = "SELECT last_segment FROM collector_spools WHERE spool = %s FOR 
 _TIME = """to_char(run.{}, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 _STORED = f"""
 SELECT pair, chain, {_TIME.format("started_at")}, {_TIME.format("last_at")}, updates, rows, end_reason
-FROM kraken_coverage AS run JOIN unnest(%s::text[], %s::bigint[]) AS wanted (pair, chain) USING (pair, chain)
-WHERE channel = 'book'
+FROM kraken_coverage AS run WHERE channel = 'book' AND pair = ANY (%s) AND chain = ANY (%s)
 """  # noqa: S608 - the columns are constants
 
 
@@ -163,7 +162,7 @@ def _stored(connection: Connection, runs: Iterable[Run]) -> dict[Run, Coverage]:
         stored[escape(pair), chain] = Coverage(
             pair, "book", chain, started_at, last_at, updates, rows, ended_at, reason
         )
-    return stored
+    return {run: stored[run] for run in wanted if run in stored}  # another pair may have a run of the same number
 
 
 def _fits(segment: Segment, told: dict[Run, Coverage], stored: dict[Run, Coverage]) -> bool:

@@ -19,18 +19,23 @@ import structlog
 from collector.records import SPOOL_LOST
 from collector.storage.database import Connection
 
-# The clock is the database's on both sides. What another session is writing just now is skipped: that spool lives.
+# The clock is the database's on both sides.
+_HEARD = "SELECT spool FROM collector_spools WHERE shipped_at > timezone('UTC', now()) - %(silence)s"
+_OPEN = """
+SELECT DISTINCT pair FROM kraken_coverage
+WHERE ended_at IS NULL AND pair = ANY (%(pairs)s) AND spool <> %(own)s AND NOT spool = ANY (%(heard)s)
+"""
+# One pair at a time: where tables are distributed, rows are locked on one node only. What another session is writing
+# just now is skipped: that spool lives.
 _END = """
 WITH lost AS MATERIALIZED (
-    SELECT pair, channel, chain FROM kraken_coverage AS run
-    WHERE ended_at IS NULL AND pair = ANY(%(pairs)s) AND spool <> %(own)s AND NOT EXISTS (
-        SELECT FROM collector_spools AS heard
-        WHERE heard.spool = run.spool AND shipped_at > timezone('UTC', now()) - %(silence)s
-    )
-    FOR UPDATE OF run SKIP LOCKED
+    SELECT pair, channel, chain FROM kraken_coverage
+    WHERE ended_at IS NULL AND pair = %(pair)s AND spool <> %(own)s AND NOT spool = ANY (%(heard)s)
+    FOR UPDATE SKIP LOCKED
 )
 UPDATE kraken_coverage AS run SET ended_at = last_at, end_reason = %(reason)s
-FROM lost WHERE (run.pair, run.channel, run.chain) = (lost.pair, lost.channel, lost.chain)
+FROM lost
+WHERE run.pair = %(pair)s AND (run.pair, run.channel, run.chain) = (lost.pair, lost.channel, lost.chain)
 RETURNING run.pair, run.channel, run.chain, run.spool
 """
 # What leaves the session as it was. It holds locks that are worth more than this, which can be done later.
@@ -60,9 +65,12 @@ def end_lost_runs(connection: Connection, pairs: Iterable[str], own_spool: UUID,
     Only who holds the locks of the pairs may call this, and has held them for as long: so a collector that the
     database kept waiting, or that lost its lock to us, has had the time to come back and tell.
     """
-    arguments = {"pairs": sorted(pairs), "own": own_spool, "silence": silence, "reason": SPOOL_LOST}
+    arguments: dict[str, object] = {"own": own_spool, "reason": SPOOL_LOST}
+    ended: list[LostRun] = []
     try:
-        return [LostRun(*row) for row in connection.execute(_END, arguments)]
+        arguments["heard"] = [spool for (spool,) in connection.execute(_HEARD, {"silence": silence})]
+        for (pair,) in connection.execute(_OPEN, arguments | {"pairs": sorted(pairs)}).fetchall():
+            ended += [LostRun(*row) for row in connection.execute(_END, arguments | {"pair": pair})]
     except _LATER as error:
         log.info("lost_runs_later", error=error.diag.message_primary)
-        return []
+    return ended

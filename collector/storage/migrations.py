@@ -17,6 +17,7 @@ import psycopg
 from collector.errors import StorageUnavailable, UnusableDatabase
 from collector.storage import adoption, schema, table_faults
 from collector.storage.database import Connection, translated
+from collector.storage.distribution import distribute, is_distributing
 
 # An index over years of an adopted table's trades takes minutes, and is made once.
 MIGRATION_TIMEOUT = "1h"
@@ -45,6 +46,8 @@ FUNCTIONS_THERE = "SELECT count(to_regprocedure(signature)) FROM unnest(%s::text
 def migrate(connection: Connection) -> list[str]:
     """Bring the database to this collector's schema, and return the names of the migrations that were applied.
 
+    Where Citus is installed, the data tables are distributed, too (distribution.py), under names of their own.
+
     Tables that an earlier collector made are adopted on the way (adoption.py), in one transaction with all the
     migrations; else each migration is a transaction of its own. Needs a role that may create tables in the first
     schema of its search path, and nothing else.
@@ -70,7 +73,16 @@ def migrate(connection: Connection) -> list[str]:
             _refuse(table_faults.table_faults(connection))
             raise
         _refuse(table_faults.table_faults(connection))
-    return [step.name for step in pending]
+        distributed = _distribute(connection)
+    return [step.name for step in pending] + [f"{table}_distributed" for table in distributed]
+
+
+def _distribute(connection: Connection) -> list[str]:
+    if not is_distributing(connection):
+        return []
+    with connection.transaction():
+        _lift_statement_timeout(connection)
+        return distribute(connection)
 
 
 def _run(connection: Connection, pending: list[schema.Migration], legacy: list[str]) -> None:

@@ -22,6 +22,7 @@ from psycopg import sql
 from collector.earliest import EARLIEST
 from collector.errors import StorageUnavailable, UnusableDatabase
 from collector.storage.database import Connection, translated
+from collector.storage.distribution import is_distributing
 from collector.storage.schema import SCHEMA_LOCK
 
 PARENT = "kraken_orderbook"
@@ -141,12 +142,17 @@ def detach_and_drop(connection: Connection, day: date) -> bool:
                 _execute(connection, "ALTER TABLE {} DETACH PARTITION {} FINALIZE", parent, table)
             elif partition.state == "attached" and partition.day == day:
                 _execute(connection, "COMMENT ON TABLE {} IS {}", table, sql.Literal(RETIRED))
-                concurrently = "CONCURRENTLY" if connection.info.server_version >= CONCURRENT_DETACH else ""
+                concurrently = "CONCURRENTLY" if _detaches_concurrently(connection) else ""
                 _execute(connection, "ALTER TABLE {} DETACH PARTITION {} " + concurrently, parent, table)
         detached = [name for name, of in _detached(connection) if of == day]
         for name in detached:
             _execute(connection, "DROP TABLE {}", sql.Identifier(namespace, name))
     return bool(detached)
+
+
+def _detaches_concurrently(connection: Connection) -> bool:
+    """Whether a partition can be detached without waiting for its readers; Citus refuses that."""
+    return connection.info.server_version >= CONCURRENT_DETACH and not is_distributing(connection)
 
 
 def free_name(connection: Connection, beside: str, name: str) -> str:

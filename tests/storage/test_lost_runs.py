@@ -109,6 +109,8 @@ def test_run_that_is_being_written(connection: Connection, migrated_url: str) ->
 @pytest.mark.parametrize("trouble", ["SET default_transaction_read_only = on", "DROP TABLE kraken_coverage CASCADE"])
 def test_what_costs_no_lock(trouble: str, connection: Connection) -> None:
     """Prevents a database that takes no writes just now from costing the session that holds the locks."""
+    store(connection, OTHER, 1, run(1))
+    connection.execute(SILENT, [OTHER])
     connection.execute(trouble)
     with capture_logs() as logs:
         assert end_lost_runs(connection, ["BTC/USD"], OWN, MINUTE) == []
