@@ -36,7 +36,17 @@ from collector.history.columns import (
 )
 from collector.history.levels import level_changes, top_samples
 from collector.history.rows import Rows
-from collector.history.values import BookUpdate, Candle, LevelChange, MissingRows, Run, TopOfBook, Trade, top_of_book
+from collector.history.values import (
+    BookUpdate,
+    Candle,
+    DoesNotFit,
+    LevelChange,
+    MissingRows,
+    Run,
+    TopOfBook,
+    Trade,
+    top_of_book,
+)
 from collector.kraken.orderbook import CHECKSUM_LEVELS
 from collector.kraken.times import EPOCH, microseconds
 from collector.records import BookRow
@@ -52,6 +62,7 @@ __all__ = [
     "Book",
     "BookUpdate",
     "Candle",
+    "DoesNotFit",
     "Evicted",
     "LevelChange",
     "MissingRows",

@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from collector.history.columns import Block, Column, Kind
+from collector.history.values import DoesNotFit
 
 # Kraken's finest market trades in 10 decimals. 12 hold them all, and leave room for price times volume in an engine
 # whose widest decimal has 38 digits: two factors of 18 decimals overflow there at 100.
@@ -23,10 +24,6 @@ _TYPES: dict[Kind, pa.DataType] = {
 }
 _NESTED = ("levels", "evicted")
 _EVICTED = r'^\{"asks": \[(?P<asks>[^\]]*)\], "bids": \[(?P<bids>[^\]]*)\]\}$'  # JSONB puts its keys in order
-
-
-class DoesNotFit(ValueError):  # noqa: N818 - named by what happened, as the field does
-    """A number has more digits than Arrow's decimal here; it is not rounded."""
 
 
 def schema(columns: Sequence[Column]) -> pa.Schema:

@@ -19,6 +19,8 @@ from collector.storage.history import PriceLevel
 # JSONB. An empty field is no value, but for a text that is always there.
 Kind: TypeAlias = Literal["time", "decimal", "integer", "text", "optional_text", "levels", "evicted"]
 
+TIME_WIDTH = len("2026-01-31T12:00:00.000000Z")  # every time, and every line begins with one
+
 
 class Column(NamedTuple):
     """A column of a result."""

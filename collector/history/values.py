@@ -12,6 +12,10 @@ class MissingRows(UserWarning):
     """Rows of an order book are missing from the database: it is damaged; `verify` tells more."""
 
 
+class DoesNotFit(ValueError):  # noqa: N818 - named by what happened, as the field does
+    """A number has more digits than Arrow and Parquet take here, which do not round it."""
+
+
 class Trade(NamedTuple):
     """A trade; `side` and `order_type` are those of the order that took. An earlier collector's has no id."""
 
