@@ -11,9 +11,9 @@ from pathlib import Path
 from msgspec import structs
 
 from collector.export.datasets import Dataset
-from collector.export.document import LAYOUT, Covered, Document, covered_parts, time_text
-from collector.export.files import Target, days, locked, new_file, state, write_sidecar
-from collector.export.formats import Format
+from collector.export.document import LAYOUT, Covered, Document, covered_parts, encode, time_text
+from collector.export.files import Target, days, locked, new_files, state
+from collector.export.formats import Format, sidecar
 from collector.history.chains import Span, runs_in
 from collector.history.columns import TIME_WIDTH, Block
 from collector.storage.database import Connection
@@ -115,7 +115,7 @@ def _write(
     report: Report,
 ) -> None:
     count, size, reached = 0, 0, target.since
-    with new_file(path) as file:
+    with new_files([sidecar(path), path] if file_format.has_sidecar else [path]) as (*beside, file):
         since, until = (bound.replace(tzinfo=UTC) for bound in (target.since, target.until))
         rows = target.dataset.read(connection, target.pair, since, until, report.missing.append)
         writer = file_format.open(file, rows.columns)
@@ -132,8 +132,8 @@ def _write(
             raise
         progress(0, file.tell() - size, target.until - reached)
         size = file.tell()
-        if file_format.has_sidecar:
-            write_sidecar(path, document)
+        for other in beside:
+            other.write(encode(document) + b"\n")
     report.written += 1
     report.rows += count
     report.bytes += size

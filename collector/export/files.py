@@ -2,16 +2,15 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
-from collector.export import document
 from collector.export.datasets import Dataset
 from collector.export.document import Document
-from collector.export.formats import Format, sidecar
+from collector.export.formats import Format
 from collector.history.chains import Span
 
 _ONE_DAY = timedelta(days=1)
@@ -98,37 +97,37 @@ def state(path: Path, file_format: Format, wanted: Document) -> Literal["missing
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name only when the block ends well; nothing is left of it otherwise.
+def new_files(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
+    """Files that take their names, in this order, only when the block ends well; nothing is left of them otherwise.
+
+    The last one is what the others are about: where it is there already, it goes before they come, so that it never
+    lies beside what is not its own.
 
     Raises:
         UnwritableFile: as on a full disk.
 
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = [path.with_name(f".{path.name}.partial") for path in paths]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        paths[-1].parent.mkdir(parents=True, exist_ok=True)
         try:
-            with partial.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
+            with ExitStack() as stack:
+                files: list[BinaryIO] = [stack.enter_context(path.open("wb")) for path in partial]
+                yield files
+                for file in files:
+                    file.flush()
+                    os.fsync(file.fileno())
+            if len(paths) > 1:
+                paths[-1].unlink(missing_ok=True)
+            for written, path in zip(partial, paths, strict=True):
+                written.replace(path)
         finally:
-            partial.unlink(missing_ok=True)
+            for path in partial:
+                path.unlink(missing_ok=True)
     except OSError as error:
         # pyarrow has its own text of what the system said.
-        raise UnwritableFile(f"{path} cannot be written: {error.strerror or str(error).splitlines()[0]}") from error
-
-
-def write_sidecar(path: Path, written: Document) -> None:
-    """Put a document beside a file that is about to take its name; one that is there already goes first.
-
-    So a file never lies beside a document that is not its own, nor without one.
-    """
-    path.unlink(missing_ok=True)
-    with new_file(sidecar(path)) as file:
-        file.write(document.encode(written) + b"\n")
+        reason = error.strerror or str(error).splitlines()[0]
+        raise UnwritableFile(f"{paths[-1]} cannot be written: {reason}") from error
 
 
 def _difference(found: Document, wanted: Document) -> str:

@@ -23,7 +23,7 @@ def notices(connection: Connection, datasets: Sequence[Dataset], pairs: Sequence
             yield from _audit_notices(f"{pair}, {channel}", parts)
     if "book" in channels:
         for pair, count in rows_without_chain(connection, Window(*span), pairs).items():
-            yield f"{pair}, book: {count} rows of an earlier collector are left out, nothing tells whether they are right"
+            yield f"{pair}, book: {count} rows of an earlier collector, which nothing proves, are left out"
 
 
 def _gap_notices(subject: str, found: Sequence[Gap], channel: str) -> Iterator[str]:
