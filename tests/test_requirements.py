@@ -63,7 +63,7 @@ def test_the_worker_does_without_what_only_commands_need() -> None:
     """Prevents a worker that holds libraries for months that it never uses, or fails where they are not installed."""
     code = "import sys, collector.commands.run; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
-    assert not {"typer", "rich", "pyarrow", "matplotlib"} & set(loaded.stdout.split())
+    assert not {"typer", "pyarrow", "matplotlib"} & set(loaded.stdout.split())
 
 
 def test_commands_load_pyarrow_only_when_they_write_parquet() -> None:
