@@ -74,7 +74,7 @@ def plot_day(pair: str, day: str, picture: Path) -> int:
     figure = Figure(figsize=(14, 7), layout="constrained")
     axes = figure.add_subplot()
     draw_depth(figure, axes, period, scale, depth)
-    draw_price(axes, candles, period)
+    draw_price(axes, candles, runs, period)
     draw_gaps(axes, runs, period)
     axes.set_title(f"{symbol}, {midnight.date()} (UTC)")
     axes.set_ylabel(f"price in {symbol.partition('/')[2]}")
@@ -111,21 +111,20 @@ def draw_depth(figure: Figure, axes: Axes, period: Period, scale: np.ndarray, de
     figure.colorbar(mesh, ax=axes, label="on offer at a price, in the base currency", pad=0.01)
 
 
-def draw_price(axes: Axes, candles: list[history.Candle], period: Period) -> None:
-    """Draw the last price of each step, and from the lowest to the highest."""
+def draw_price(axes: Axes, candles: list[history.Candle], runs: list[history.Run], period: Period) -> None:
+    """Draw the last price of each step, and from the lowest to the highest; a gap is not bridged."""
     times = [candle.bucket + period.step / 2 for candle in candles]
     low, high, last = ([float(getattr(candle, name)) for candle in candles] for name in ("low", "high", "close"))
     axes.vlines(times, low, high, color="#ff6f61", linewidth=1)
-    axes.plot(times, last, color="#ff6f61", linewidth=1.2, label="price of the trades")
+    line = sorted([*zip(times, last, strict=True), *((until, np.nan) for _, until in gaps(runs))])
+    axes.plot(*zip(*line, strict=True), color="#ff6f61", linewidth=1.2, label="price of the trades")
 
 
 def draw_gaps(axes: Axes, runs: list[history.Run], period: Period) -> None:
     """Shade the times that no run covers."""
     label: str | None = "nobody was watching"
     for since, until in gaps(runs):
-        axes.axvspan(
-            max(since, period.since), min(until, period.until), color=GAP_COLOUR, hatch="//", ec="#a0a0a0", label=label
-        )
+        axes.axvspan(max(since, period.since), min(until, period.until), color=GAP_COLOUR, label=label)
         label = None  # one entry in the legend
 
 
