@@ -116,7 +116,8 @@ def _tell(lines: Iterable[str]) -> None:
 
 
 def _summary(report: Report, out: Path) -> str:
-    parts = [f"{report.written:,} files written: {report.rows:,} rows, {size_text(report.bytes)}"]
+    files, rows = ("file" if report.written == 1 else "files"), ("row" if report.rows == 1 else "rows")
+    parts = [f"{report.written:,} {files} written: {report.rows:,} {rows}, {size_text(report.bytes)}"]
     if report.finished:
         parts.append(f"{report.finished:,} were finished already")
     if report.kept:

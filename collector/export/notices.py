@@ -8,6 +8,7 @@ from collector.history.chains import Span, runs_in
 from collector.kraken.orderbook import CHECKSUM_LEVELS
 from collector.storage.database import Connection
 from collector.storage.stored_rows import Window, rows_without_chain
+from collector.verification.findings import counted
 
 GAPS_TOLD = 5  # of each pair and channel; the coverage in the files tells all of them
 
@@ -23,7 +24,7 @@ def notices(connection: Connection, datasets: Sequence[Dataset], pairs: Sequence
             yield from _audit_notices(f"{pair}, {channel}", parts)
     if "book" in channels:
         for pair, count in rows_without_chain(connection, Window(*span), pairs).items():
-            yield f"{pair}, book: {count} rows of an earlier collector, which nothing proves, are left out"
+            yield f"{pair}, book: not taken: {counted(count, 'row')} of an earlier collector, which nothing proves"
 
 
 def _gap_notices(subject: str, found: Sequence[Gap], channel: str) -> Iterator[str]:

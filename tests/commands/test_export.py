@@ -25,6 +25,7 @@ from simulated_store import MIDNIGHT, PAIRS, simulate, store
 from collector import history
 from collector.commands.export import export
 from collector.export import exporting, files, parquet
+from collector.export.formats import make_format
 from collector.kraken.times import format_time
 from collector.storage import stored_csv
 from collector.storage.database import connect
@@ -450,6 +451,23 @@ def test_missing_rows_are_found(migrated_url: str, run_export: Callable[..., tup
     assert "row seq 20 is missing, left out up to a snapshot" in err
 
 
+@pytest.mark.parametrize("format_name", ["parquet", "csv", "jsonl"])
+def test_a_time_without_trades_is_a_file_without_rows(
+    migrated_url: str, run_export: Callable[..., tuple[int, str, str]], tmp_path: Path, format_name: str
+) -> None:
+    """Prevents "nothing happened" from looking like "nobody was watching"."""
+    store(migrated_url, simulate())
+    with psycopg.connect(migrated_url, autocommit=True) as connection:
+        connection.execute("DELETE FROM kraken_trades")
+    status, out, _ = run_export(migrated_url, what="trades", format_name=format_name)
+    assert (status, out.partition(",")[0]) == (0, "2 files written: 0 rows")
+    path = file_of(tmp_path / "out", "trades", PAIR, DAYS[0], format_name)
+    found = make_format(format_name).read_document(path)
+    assert found is not None
+    assert (len(found.coverage), found.rows) == (1, 0)
+    assert run_export(migrated_url, what="trades", format_name=format_name)[1].count("2 were finished already") == 1
+
+
 def test_rows_of_an_earlier_collector(
     database_url: str, run_export: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
@@ -461,8 +479,8 @@ def test_rows_of_an_earlier_collector(
         connection.execute("INSERT INTO kraken_trades VALUES ('2024-01-01', 'BTC/USD', 1.50, 2, 'buy', 'limit')")
         assert stored_csv.trade_times(connection, "BTC/USD") == (datetime(2024, 1, 1), datetime(2024, 1, 1))  # noqa: DTZ001 - as the tables have it
     status, out, err = run_export(database_url, what="trades,book", format_name="jsonl")
-    assert (status, out.partition(":")[0]) == (0, "1 files written")
-    assert "BTC/USD, book: 1 rows of an earlier collector, which nothing proves, are left out" in err
+    assert (status, out.partition(":")[0]) == (0, "1 file written")
+    assert "BTC/USD, book: not taken: 1 row of an earlier collector, which nothing proves" in err
     (path,) = tmp_path.rglob("trades.jsonl")
     assert json.loads(path.read_text(), parse_float=str)["price"] == "1.50"
     assert json.loads(path.read_text())["trade_id"] is None
