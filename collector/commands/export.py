@@ -18,7 +18,7 @@ from collector.export.files import UnusableTarget, UnwritableFile
 from collector.export.formats import FORMATS, Format, make_format
 from collector.export.notices import notices
 from collector.history import DoesNotFit
-from collector.history.chains import Span
+from collector.history.spans import Span
 from collector.kraken.pairs import BOOK_DEPTHS
 from collector.settings import load_settings
 from collector.storage.database import connect

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from collector.history.chains import Span, covered
+from collector.history.chains import covered
+from collector.history.spans import Span
 from collector.kraken.times import format_time, read_time
 from collector.verification.checks import StoredRun
 

@@ -14,8 +14,9 @@ from collector.export.datasets import Dataset
 from collector.export.document import LAYOUT, Covered, Document, covered_parts, encode, time_text
 from collector.export.files import Target, days, locked, new_files, state
 from collector.export.formats import Format, sidecar
-from collector.history.chains import Span, runs_in
+from collector.history.chains import runs_in
 from collector.history.columns import TIME_WIDTH, Block
+from collector.history.spans import Span, within
 from collector.storage.database import Connection
 from collector.storage.stored_csv import count_trades, trade_times
 from collector.storage.stored_runs import stored_runs
@@ -55,7 +56,8 @@ def plan(connection: Connection, datasets: Sequence[Dataset], pairs: Sequence[st
     for pair in pairs:
         runs = stored_runs(connection, [pair], None, None)
         for dataset in datasets:
-            found = _bounded(span, _stored_times(connection, pair, dataset.channel, runs))
+            stored = _stored_days(connection, pair, dataset.channel, runs)
+            found = None if stored is None else within(span, *stored)
             if found is not None:
                 targets += days(dataset, pair, found)
     return targets
@@ -157,21 +159,19 @@ def _first_time(block: Block) -> datetime:
     return datetime.fromisoformat(block.text[:TIME_WIDTH].decode()).replace(tzinfo=None)
 
 
-def _stored_times(
+def _stored_days(
     connection: Connection, pair: str, channel: str, runs: Iterable[StoredRun]
 ) -> tuple[datetime, datetime] | None:
-    """From when to when anything of a pair's channel is stored, or was watched."""
-    times = [datetime.fromisoformat(time) for run in runs if run.channel == channel for time in run[3:5]]
+    """The midnights around all that is stored of a pair's channel, or was watched; None where that is nothing."""
+    moments = [
+        datetime.fromisoformat(moment)
+        for run in runs
+        if run.channel == channel
+        for moment in (run.started_at, run.last_at)
+    ]
     if channel == "trade":
-        times += trade_times(connection, pair) or ()
-    return (min(times), max(times)) if times else None
-
-
-def _bounded(span: Span, stored: tuple[datetime, datetime] | None) -> Span | None:
-    """The part of a range in which anything is stored, in whole days where the range has no bound there."""
-    if stored is None:
+        moments += trade_times(connection, pair) or ()
+    if not moments:
         return None
-    first, last = (datetime.combine(moment.date(), time.min) for moment in stored)
-    begin = first if span.since is None else max(first, span.since)
-    until = last + _ONE_DAY if span.until is None else min(last + _ONE_DAY, span.until)
-    return Span(begin, until) if begin < until else None
+    first, last = (datetime.combine(moment.date(), time.min) for moment in (min(moments), max(moments)))
+    return first, last + _ONE_DAY

@@ -4,14 +4,14 @@ import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, time, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 from collector.export.datasets import Dataset
 from collector.export.document import Document
 from collector.export.formats import Format
-from collector.history.chains import Span
+from collector.history.spans import Span, parts
 
 _ONE_DAY = timedelta(days=1)
 
@@ -41,11 +41,8 @@ class Target(NamedTuple):
 
 def days(dataset: Dataset, pair: str, span: Span) -> Iterator[Target]:
     """The files of a range that has bounds, one for each day."""
-    begin, until = span.since, span.until
-    while begin is not None and until is not None and begin < until:
-        end = min(until, datetime.combine(begin.date(), time.min) + _ONE_DAY)
+    for begin, end in parts(span, _ONE_DAY):
         yield Target(dataset, pair, begin, end)
-        begin = end
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from collector.export.datasets import Dataset
 from collector.export.document import Covered, Gap, covered_parts, gaps
-from collector.history.chains import Span, runs_in
+from collector.history.chains import runs_in
+from collector.history.spans import Span
 from collector.kraken.orderbook import CHECKSUM_LEVELS
 from collector.storage.database import Connection
 from collector.storage.stored_rows import Window, rows_without_chain

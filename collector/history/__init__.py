@@ -24,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 
 from collector.history import csv_lines
 from collector.history.book_rows import OnMissing
-from collector.history.chains import Chain, Span, chains_in
+from collector.history.chains import Chain, chains_in
 from collector.history.columns import (
     CANDLE_COLUMNS,
     COVERAGE_COLUMNS,
@@ -36,6 +36,7 @@ from collector.history.columns import (
 )
 from collector.history.levels import level_changes, top_samples
 from collector.history.rows import Rows
+from collector.history.spans import Span, parts, read_span, within
 from collector.history.values import (
     BookUpdate,
     Candle,
@@ -48,7 +49,7 @@ from collector.history.values import (
     top_of_book,
 )
 from collector.kraken.orderbook import CHECKSUM_LEVELS
-from collector.kraken.times import EPOCH, microseconds
+from collector.kraken.times import microseconds
 from collector.records import BookRow
 from collector.settings import load_settings
 from collector.storage import stored_csv
@@ -112,10 +113,10 @@ def trades(
         ValueError: a time without a zone, or `until` is not after `since`.
 
     """
-    span = _span(since, until)
+    span = read_span(since, until)
 
     def read() -> Iterator[bytes]:
-        for begin, end in _parts(_trade_span(connection, pair, span), _DAY):
+        for begin, end in parts(_trade_span(connection, pair, span), _DAY):
             yield from stored_csv.trade_lines(connection, pair, begin, end)
 
     return Rows(connection, TRADE_COLUMNS, Trade, read)
@@ -134,11 +135,11 @@ def candles(
     """
     if width <= timedelta():
         raise ValueError(f"the width of a candle must be positive: {width}")
-    span = _span(since, until)
+    span = read_span(since, until)
 
     def read() -> Iterator[bytes]:
         whole = -(-_DAY // width) * width  # the first multiple of the width that is a day or longer: no candle is cut
-        for begin, end in _parts(_trade_span(connection, pair, span), whole):
+        for begin, end in parts(_trade_span(connection, pair, span), whole):
             yield from stored_csv.candle_lines(connection, pair, width, begin, end)
 
     return Rows(connection, CANDLE_COLUMNS, Candle, read)
@@ -158,13 +159,14 @@ def updates(
     the last row before it, so that every chain stands alone. A row belongs to the range if it takes effect there: by
     its time, or by an earlier time of a row behind it. Chains may overlap in time, each complete in itself. Where rows
     are missing from the database, those up to the chain's next snapshot are left out, and `on_missing` is told in a
-    line (None: by the warning `MissingRows`); seq shows it too.
+    line (None: by the warning `MissingRows`); seq shows it too. Rows of an earlier collector, which belong to no chain,
+    are left out.
 
     Raises:
         ValueError: a time without a zone, or `until` is not after `since`.
 
     """
-    span = _span(since, until)
+    span = read_span(since, until)
 
     def read() -> Iterator[bytes]:
         return map(csv_lines.update_line, _book_rows(connection, pair, span, on_missing))
@@ -189,7 +191,7 @@ def levels(
         ValueError: a time without a zone, or `until` is not after `since`.
 
     """
-    span = _span(since, until)
+    span = read_span(since, until)
 
     def read() -> Iterator[bytes]:
         return map(csv_lines.change_line, level_changes(_book_rows(connection, pair, span, on_missing)))
@@ -223,7 +225,7 @@ def top(
         raise ValueError(f"the time between two samples must be positive: {every}")
     if levels < 1:
         raise ValueError(f"a sample has one level or more, not {levels}")
-    span = _span(since, until)
+    span = read_span(since, until)
 
     def read() -> Iterator[bytes]:
         step, taken = every // _MICROSECOND, 0
@@ -247,7 +249,7 @@ def coverage(
         ValueError: a time without a zone, or `until` is not after `since`.
 
     """
-    span = _span(since, until)
+    span = read_span(since, until)
 
     def read() -> Iterator[bytes]:
         runs = stored_runs(connection, None if pair is None else [pair], span.since, span.until)
@@ -276,33 +278,7 @@ def _verified_until(chain: Chain, span: Span, levels: int) -> int:
     return end
 
 
-def _span(since: datetime | None, until: datetime | None) -> Span:
-    """A range in UTC without a zone, as the tables have it."""
-    if (since is not None and since.tzinfo is None) or (until is not None and until.tzinfo is None):
-        raise ValueError("a time needs a zone, such as datetime(2026, 11, 24, tzinfo=UTC)")
-    if since is not None and until is not None and until <= since:
-        raise ValueError(f"until ({until}) must be after since ({since})")
-    return Span(*(None if bound is None else bound.astimezone(UTC).replace(tzinfo=None) for bound in (since, until)))
-
-
-def _trade_span(connection: Connection, pair: str, span: Span) -> tuple[datetime, datetime] | None:
+def _trade_span(connection: Connection, pair: str, span: Span) -> Span | None:
     """The part of a range in which a pair may have trades: ids rise with the time, give or take less than a day."""
     found = stored_csv.trade_times(connection, pair)
-    if found is None:
-        return None
-    first, last = found[0] - _DAY, found[1] + _DAY
-    return first if span.since is None else max(first, span.since), last if span.until is None else min(
-        last, span.until
-    )
-
-
-def _parts(span: tuple[datetime, datetime] | None, length: timedelta) -> Iterator[tuple[datetime, datetime]]:
-    """A range cut at the multiples of a length, counted from 1970-01-01."""
-    if span is None:
-        return
-    begin, until = span
-    epoch = EPOCH.replace(tzinfo=None)
-    while begin < until:
-        end = min(until, epoch + ((begin - epoch) // length + 1) * length)
-        yield begin, end
-        begin = end
+    return None if found is None else within(span, found[0] - _DAY, found[1] + _DAY)

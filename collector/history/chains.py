@@ -18,6 +18,7 @@ from collector.history.book_rows import (
     snapshot_after,
 )
 from collector.history.csv_lines import one_width
+from collector.history.spans import Span
 from collector.kraken.times import format_time, from_microseconds, microseconds
 from collector.records import BookRow
 from collector.storage.database import Connection
@@ -27,13 +28,6 @@ from collector.verification.checks import StoredRun
 
 _LATENESS = timedelta(microseconds=LATENESS)
 _NULL = b"\\N"
-
-
-class Span(NamedTuple):
-    """From `since` up to before `until`, in UTC without a zone, as the tables have it; None is without a bound."""
-
-    since: datetime | None
-    until: datetime | None
 
 
 class Chain(NamedTuple):

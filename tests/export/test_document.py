@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from collector.export.document import Covered, Document, Gap, covered_parts, decode, encode, gaps
-from collector.history.chains import Span
+from collector.history.spans import Span
 from collector.verification.checks import StoredRun
 
 NOON = datetime.fromisoformat("2026-11-24T12:00:00")
