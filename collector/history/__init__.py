@@ -211,10 +211,10 @@ def top(
 ) -> Rows[TopOfBook]:
     """Samples of the best `levels` of each side: the book at each multiple of `every`, counted from 1970-01-01.
 
-    Times of which there is no verified book have no sample; below the ten best levels, so have those from a failed
-    audit on. Where chains overlap, the one that began first is followed to its end. As CSV and Arrow, each price and
-    each size is a column of its own: bid_price_1, bid_size_1, ask_price_1, ask_size_1, bid_price_2…, empty or NULL
-    where a side has fewer levels.
+    Times of which there is no verified book have no sample: nobody watched, or more than ten levels are asked for and
+    an audit found the book wrong from then on. Where chains overlap, the one that began first is followed to its end.
+    As CSV and Arrow, each price and each size is a column of its own: bid_price_1, bid_size_1, ask_price_1,
+    ask_size_1, bid_price_2…, empty or NULL where a side has fewer levels.
 
     Raises:
         ValueError: an interval that is not positive, less than one level, a time without a zone, or `until` is not

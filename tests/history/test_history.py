@@ -5,15 +5,17 @@ import io
 import itertools
 import json
 import random
+import tracemalloc
 import warnings
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import psycopg
 import pyarrow as pa
 import pytest
-from simulated_store import MIDNIGHT, PAIRS, over_midnight, simulate, store
+from simulated_store import MIDNIGHT, PAIRS, over_midnight, records_of, simulate, store
 
 from collector import history
 from collector.errors import StorageUnavailable
@@ -135,6 +137,28 @@ def history_levels(connection: Connection, since: datetime, at: datetime) -> lis
     return rows
 
 
+@pytest.mark.parametrize(
+    ("name", "depth"), [("btcusd_depth10_2023-07-30.ndjson", 10), ("btcusd_depth10_2026-08-24_frames.ndjson", 10)]
+)
+def test_books_that_kraken_sent(migrated_url: str, recordings: Path, name: str, depth: int) -> None:
+    """Prevents what Kraken really sends, such as levels that are pushed out and come back, from being read wrong."""
+    frames = (recordings / name).read_bytes().splitlines()
+    records = records_of(frames, [PAIR], depth)
+    store(migrated_url, records)
+    times = sorted({read_time(record.event_time) for record in records if isinstance(record, BookRow)})
+    with history.connect(migrated_url) as connection:
+        for since in random.Random(3).sample(times[1:-1], min(10, len(times) - 2)):
+            until = times[min(len(times) - 1, times.index(since) + 50)]
+            book = history.book_at(connection, PAIR, until - timedelta(microseconds=1))
+            assert replayed(history.updates(connection, PAIR, since, until)) == (dict(book.bids), dict(book.asks))
+            changes = list(history.levels(connection, PAIR, since, until))
+            last = {(change.side, change.price): change.size for change in changes}
+            held = {key: size for key, size in last.items() if size}
+            assert held == {("bid", level.price): level.size for level in book.bids} | {
+                ("ask", level.price): level.size for level in book.asks
+            }
+
+
 def test_a_day_begins_with_the_checkpoint_of_midnight(connection: Connection) -> None:
     """Prevents two snapshots where the collector has stored one for just this."""
     found = list(history.updates(connection, PAIR, MIDNIGHT))
@@ -240,6 +264,23 @@ def test_text_is_what_postgresql_writes(connection: Connection, monkeypatch: pyt
         "SELECT price::text, volume::text FROM kraken_trades WHERE pair = %s ORDER BY event_time, trade_id", [PAIR]
     ).fetchall()
     assert [tuple(row[1:3]) for row in rows] == expected
+
+
+def test_a_long_result_is_not_held(migrated_url: str) -> None:
+    """Prevents a result of a year from taking the memory of a year."""
+    with history.connect(migrated_url) as connection:
+        connection.execute(
+            "INSERT INTO kraken_trades SELECT '2026-01-01'::timestamp + number * interval '1 second', 'BTC/USD',"
+            " 60000.1, 0.12345678, 'buy', 'limit', number FROM generate_series(1, 150000) AS number"
+        )
+        tracemalloc.start()
+        try:
+            size = sum(len(block.text) for block in history.trades(connection, "BTC/USD").blocks())
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert size > 9_000_000
+    assert peak < 3_000_000
 
 
 def test_numbers_that_do_not_fit_arrow_are_refused(migrated_url: str) -> None:
