@@ -44,6 +44,8 @@ class Document(msgspec.Struct, frozen=True, omit_defaults=True):
         layout: `LAYOUT`.
         stored_trades: how many trades were stored of that time, for what is made of trades.
         rows: how many rows the file has.
+        missing: a line for each place where rows of a book are missing from the database, and from the file. Such a
+            file never counts as finished, so that it is told each time, and mended once they are there.
 
     """
 
@@ -56,6 +58,7 @@ class Document(msgspec.Struct, frozen=True, omit_defaults=True):
     coverage: list[Covered]
     stored_trades: int | None = None
     rows: int | None = None
+    missing: list[str] = msgspec.field(default_factory=list)
 
     def is_of_same_file(self, other: "Document") -> bool:
         """Whether both are about the same rows, though they may have been written at different times."""

@@ -119,7 +119,8 @@ def _write(
     count, size, reached = 0, 0, target.since
     with new_files([sidecar(path), path] if file_format.has_sidecar else [path]) as (*beside, file):
         since, until = (bound.replace(tzinfo=UTC) for bound in (target.since, target.until))
-        rows = target.dataset.read(connection, target.pair, since, until, report.missing.append)
+        missing: list[str] = []
+        rows = target.dataset.read(connection, target.pair, since, until, missing.append)
         writer = file_format.open(file, rows.columns)
         try:
             for block in rows.blocks():
@@ -127,7 +128,7 @@ def _write(
                 begins = max(_first_time(block), reached)
                 progress(block.rows, file.tell() - size, begins - reached)
                 count, size, reached = count + block.rows, file.tell(), begins
-            document = structs.replace(document, rows=count)
+            document = structs.replace(document, rows=count, missing=missing)
             writer.finish(document)
         except BaseException:
             writer.abandon()
@@ -138,6 +139,7 @@ def _write(
             other.write(encode(document) + b"\n")
     report.written += 1
     report.rows += count
+    report.missing += missing
     report.bytes += size
 
 

@@ -442,13 +442,14 @@ def test_a_number_that_does_not_fit_is_told(
 
 
 def test_missing_rows_are_found(migrated_url: str, run_export: Callable[..., tuple[int, str, str]]) -> None:
-    """Prevents a damaged book from being exported as if it were whole."""
+    """Prevents a damaged book from being exported as if it were whole, the second time too."""
     store(migrated_url, simulate())
     with psycopg.connect(migrated_url, autocommit=True) as connection:
         connection.execute("DELETE FROM kraken_orderbook WHERE pair = %s AND seq = 20", [PAIR])
-    status, out, err = run_export(migrated_url, what="book")
-    assert (status, out[:2]) == (1, "2 ")
-    assert "row seq 20 is missing, left out up to a snapshot" in err
+    for files_written in ("2", "1"):
+        status, out, err = run_export(migrated_url, what="book")
+        assert (status, out.partition(" ")[0]) == (1, files_written)
+        assert "row seq 20 is missing, left out up to a snapshot" in err
 
 
 @pytest.mark.parametrize("format_name", ["parquet", "csv", "jsonl"])
