@@ -92,8 +92,7 @@ async def _ship_while_connected(
                     partial(_ship, isolate=True), spool, number, database, runs, timeout=ISOLATE_TIMEOUT
                 )
             spool.forget(number)
-            statistics.stored_rows += stored
-            statistics.shipped_segments += 1
+            statistics.committed(number, stored, trio.current_time())
             waiting.value = spool.shippable
             for row in rejected:
                 log.error("row_rejected", pair=row.pair, chain=row.chain, error=row.error, kept_in=str(row.file))

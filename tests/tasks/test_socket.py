@@ -219,7 +219,7 @@ async def test_frames_that_break_the_protocol(tmp_path: Path) -> None:
                 await wait_until(lambda: feed.statistics.malformed.total() == 3 and feed.statistics.unknown == 2)
                 await feed.wait_for(BookMessage, len(feed.of_kind(BookMessage)) + 5)
     assert feed.statistics.malformed == {"frame": 2, "trade": 1}
-    assert [sample.reason for sample in feed.statistics.malformed_samples][-1] == "a binary frame"
+    assert [log["reason"] for log in logs if log["event"] == "malformed_message"][-1] == "a binary frame"
     assert [log["channel"] for log in logs if log["event"] == "unknown_channel"] == ["ohlc"]
     assert [log["system"] for log in logs if log["event"] == "exchange_status"] == ["online", "maintenance"]
     assert not feed.of_kind(Disconnected)
