@@ -3,6 +3,7 @@
 No clock and no I/O of its own: what it asks of others (numbers for runs, resyncs, the wall clock) is passed in.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -150,8 +151,8 @@ class Books:
         kind = event.channel or "frame"
         statistics.malformed[kind] += 1
         count = statistics.malformed[kind]
-        tell = log.warning if count % MALFORMED_LOGGED_EVERY == 1 else log.debug
-        tell("malformed_message", count=count, **msgspec.structs.asdict(event))
+        level = logging.WARNING if count % MALFORMED_LOGGED_EVERY == 1 else logging.DEBUG
+        log.log(level, "malformed_message", count=count, **msgspec.structs.asdict(event))
         rows = self._books.get(event.pair) if event.channel == "book" and event.pair is not None else None
         if rows is not None and rows.is_listening:  # one resync a desync: what comes while it is under way is ignored
             self._desync(rows.pair, "malformed", batch)

@@ -71,7 +71,7 @@ async def ship_segments(
             told_at = trio.current_time()
         if failure not in told:
             told.add(failure)
-            log.warning("storage_unavailable", error=failure, segments=len(spool.sealed), told_again_in=TOLD_EVERY)
+            log.warning("storage_unavailable", error=failure, segments=len(spool.sealed))
         await trio.sleep(backoff.delay(trio.current_time() - started))
 
 
@@ -95,7 +95,7 @@ async def _ship_while_connected(
             statistics.committed(number, stored, trio.current_time())
             waiting.value = spool.shippable
             for row in rejected:
-                log.error("row_rejected", pair=row.pair, chain=row.chain, error=row.error, kept_in=str(row.file))
+                log.error("row_rejected", pair=row.pair, chain=row.chain, error=row.error, moved_to=str(row.file))
                 if row.chain is not None:
                     doubts.add(row.pair, row.chain, "row_rejected")
 

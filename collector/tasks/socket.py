@@ -68,7 +68,7 @@ async def run_socket(
             failure = error
         await events.send(Disconnected(failure.reason, connection.last_frame_at))
         delay = failure.pause + attempts.backoff.delay(trio.current_time() - started)
-        log.warning("disconnected", reason=failure.reason, detail=failure.detail, reconnect_in=round(delay, 2))
+        log.warning("disconnected", reason=failure.reason, detail=failure.detail, retry_in=round(delay, 2))
         await trio.sleep(delay)
 
 
