@@ -1,38 +1,19 @@
 """The metrics: named by Prometheus' conventions, readable by its own parser, and equal to what was counted."""
 
 import re
-from pathlib import Path
-from types import SimpleNamespace
-from uuid import UUID
 
 import pytest
+from exposed import made
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import Metric
 
-from collector.assignment import Assignment
-from collector.health import Running
-from collector.metrics import PREFIX, metrics
-from collector.rows import Run
-from collector.settings import Settings
+from collector.metrics import PREFIX
 from collector.statistics import LATENCY_BOUNDS, Latency, PairStatistics, Statistics
-from collector.storage.spool import Spool
 
 UNITS = ("_seconds", "_bytes")
 # Gauges without a unit: counts of things that are there, and states.
 PLAIN = {"watched", "missing_trades", "spool_segments", "spool_rows", "intake"}
-
-
-def made(statistics: Statistics | None = None, *, watched: bool = True) -> dict[str, Metric]:
-    """The metrics of a collector of two pairs, of which one is watched."""
-    run = Run("BTC/USD", "book", 1, "2026-08-24T00:00:00.000000Z", 95.0)
-    run.rows = 42
-    books = SimpleNamespace(runs=lambda: [run] if watched else [], watched_for=100.0)
-    spool = Spool(Path("none"), -1)
-    spool.database = UUID(int=1)
-    configured = Settings(database_url="postgresql://user:secret@h/d", spool_max_bytes=2**30)
-    running = Running(configured, statistics or Statistics(), spool, Assignment(["BTC/USD", "ETH/USD"]), lambda: books)
-    return {metric.name: metric for metric in metrics(running, 100.0)}
 
 
 def values(metric: Metric) -> dict[tuple[str, ...], float]:
