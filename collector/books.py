@@ -88,6 +88,7 @@ class Books:
         for event in events:
             self._takers[type(event)](event, batch)
         batch.records += [rows.run.coverage(batch.now) for rows in batch.touched if rows.run is not None]
+        self._statistics.under_way.read(made_records=bool(batch.records))
         return batch.records
 
     def _advance(self, now: float, events: Sequence[FeedEvent]) -> float:

@@ -85,7 +85,7 @@ def _of_storage(running: Running, now: float) -> Iterator[Metric]:
     yield _counter("committed_segments", "Segments that PostgreSQL has committed.", statistics.shipped_segments)
     yield _latency(
         "commit_latency_seconds",
-        "From a verified batch's arrival at the spool to its commit; of each segment, its oldest batch.",
+        "From a frame's arrival to the commit of its rows; of each segment, its oldest frame.",
         statistics.commit_latency,
     )
     yield _gauge("spool_segments", "Sealed segments that wait for PostgreSQL.", len(spool.sealed))
@@ -94,7 +94,9 @@ def _of_storage(running: Running, now: float) -> Iterator[Metric]:
     yield _gauge(
         "spool_limit_bytes", "Size near which books, then trades, are not taken in.", running.settings.spool_max_bytes
     )
-    yield _gauge("spool_oldest_seconds", "Since the oldest batch that waits arrived.", statistics.oldest_waiting(now))
+    yield _gauge(
+        "spool_oldest_seconds", "Since the oldest frame arrived whose rows wait.", statistics.oldest_waiting(now)
+    )
     intake = GaugeMetricFamily(f"{PREFIX}intake", "1 while there is room for a channel.", labels=["channel"])
     for channel in sorted(CHANNELS):
         intake.add_metric([channel], channel in running.assignment.channels.value)
@@ -107,7 +109,7 @@ def _of_redis(running: Running) -> Iterator[Metric]:
     yield _counter("unpublished_messages", "Messages that Redis' subscribers missed.", statistics.unpublished)
     yield _latency(
         "publish_latency_seconds",
-        "From a verified batch's offer to Redis' answer.",
+        "From a frame's arrival to Redis' answer; of each batch, its oldest frame.",
         statistics.publish_latency,
     )
 

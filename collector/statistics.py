@@ -36,6 +36,33 @@ class PairStatistics:
 
 
 @dataclass(slots=True)
+class FramesUnderWay:
+    """When the oldest frame arrived, in monotonic seconds, of those that have come as far as this; None for none.
+
+    Attributes:
+        unread: received, and not yet taken by the book task.
+        batch: in the batch that the book task took last.
+        unspooled: made into records that are not in the spool yet.
+
+    """
+
+    unread: float | None = None
+    batch: float | None = None
+    unspooled: float | None = None
+
+    def read(self, *, made_records: bool) -> None:
+        """Note that the book task took all that was unread; what made no records goes no further."""
+        self.batch, self.unread = self.unread, None
+        if made_records and self.unspooled is None:
+            self.unspooled = self.batch
+
+    def spooled(self, now: float) -> float:
+        """Note that records went into the spool; returns when their oldest frame came, `now` where none made them."""
+        since, self.unspooled = self.unspooled, None
+        return now if since is None else since
+
+
+@dataclass(slots=True)
 class GroupStarts:
     """How often the group of tasks was started, and since when it has not run for long.
 
@@ -76,9 +103,10 @@ class Statistics:
         missing_trades: trades that are known to be missing from PostgreSQL now, by pair.
         repaired_trades: trades that were missing and that REST had.
         absent_trades: trades that were missing and that REST does not have either.
-        commit_latency: from a verified batch's arrival at the spool to its commit; of each segment, its oldest batch.
-        publish_latency: from a verified batch's offer to Redis' answer, of each batch.
-        arrivals: when the oldest batch of a segment that is not committed arrived, in monotonic seconds, by number.
+        under_way: when the oldest frames arrived that are not in the spool yet.
+        arrivals: when the oldest frame of a segment that is not committed arrived, in monotonic seconds, by number.
+        commit_latency: from a frame to the commit of its rows; of each segment, its oldest frame.
+        publish_latency: from a frame to Redis' answer; of each batch, its oldest frame.
         group: the starts of the group of tasks.
 
     """
@@ -96,9 +124,10 @@ class Statistics:
     missing_trades: Counter[str] = field(default_factory=Counter)
     repaired_trades: int = 0
     absent_trades: int = 0
+    under_way: FramesUnderWay = field(default_factory=FramesUnderWay)
+    arrivals: dict[int, float] = field(default_factory=dict)
     commit_latency: Latency = field(default_factory=Latency)
     publish_latency: Latency = field(default_factory=Latency)
-    arrivals: dict[int, float] = field(default_factory=dict)
     group: GroupStarts = field(default_factory=GroupStarts)
 
     @property
@@ -106,9 +135,9 @@ class Statistics:
         """Books that went wrong, of all pairs, by reason."""
         return sum((pair.desyncs for pair in self.pairs.values()), Counter[str]())
 
-    def arrived(self, segment: int, now: float) -> None:
+    def spooled(self, segment: int, now: float) -> None:
         """Note that a batch goes into a segment."""
-        self.arrivals.setdefault(segment, now)
+        self.arrivals.setdefault(segment, self.under_way.spooled(now))
 
     def committed(self, segment: int, rows: int, now: float) -> None:
         """Note that a segment is in PostgreSQL; `rows` is what it added there."""
@@ -119,5 +148,5 @@ class Statistics:
             self.commit_latency.observe(now - arrived_at)
 
     def oldest_waiting(self, now: float) -> float:
-        """Seconds for which the oldest batch that is not committed has been waiting, 0 without any."""
+        """Seconds since the oldest frame arrived that is in the spool and not committed, 0 without any."""
         return max((now - arrived_at for arrived_at in self.arrivals.values()), default=0.0)

@@ -73,7 +73,7 @@ def test_outages_do_not_ask_for_a_restart(tmp_path: Path) -> None:
     """Prevents a host from restarting the collector, which costs coverage, because something else is away."""
     alone = running(tmp_path, watched=())
     alone.spool.database = None
-    alone.statistics.arrived(1, 0.0)
+    alone.statistics.spooled(1, 0.0)
     assert live_problems(alone, 10_000.0) == []
     assert len(ready_problems(alone, 10_000.0)) == 2 + len(PAIRS) * len(CHANNELS)
 
@@ -81,8 +81,8 @@ def test_outages_do_not_ask_for_a_restart(tmp_path: Path) -> None:
 def test_rows_that_wait_are_told(tmp_path: Path) -> None:
     """Prevents a collector that stores nothing from passing for ready, and a slow commit for an outage."""
     behind = running(tmp_path)
-    behind.statistics.arrived(1, 100.0)
-    behind.statistics.arrived(2, 200.0)
+    behind.statistics.spooled(1, 100.0)
+    behind.statistics.spooled(2, 200.0)
     limit = WAITING_LIMIT + behind.settings.flush_interval
     assert ready_problems(behind, 100.0 + limit) == []
     (problem,) = ready_problems(behind, 101.0 + limit)
