@@ -6,12 +6,13 @@ told by coverage, which moves with every heartbeat of the feed, and not by rows:
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import msgspec
 
 from collector.kraken.requests import Channel
 from collector.storage.backlog import Backlog
-from collector.storage.status import DAY, ChannelSpan, Gap, PairCounts, Period, StoredStatus
+from collector.storage.status import DAY, ChannelSpan, PairCounts, Period, StoredStatus
 
 # Longer than what mends itself: a takeover takes up to 15 s, a reconnect backs off for up to 30 s, and coverage of a
 # quiet pair is written each 5 s. FLUSH_INTERVAL, which may be a minute itself, comes on top.
@@ -137,7 +138,7 @@ def make_document(stored: StoredStatus, backlog: Backlog | None, flush_interval:
         stale_after.total_seconds(),
         pairs,
         _open_gaps(stored, spans, stale_after),
-        [_closed(gap) for gap in stored.gaps],
+        _closed_gaps(stored, spans),
         [
             SpoolStatus(
                 str(spool.spool), spool.last_segment, _utc(spool.shipped_at), _age(stored.now, spool.shipped_at)
@@ -158,11 +159,12 @@ def watched_share(merged: Sequence[Period], since: datetime, until: datetime) ->
 
 
 def merge(periods: Iterable[Period]) -> list[Period]:
-    """The same time as periods that neither overlap nor touch, in order."""
+    """The same time as periods that neither overlap nor touch, in order; each ends as that of them which ended last."""
     merged: list[Period] = []
-    for period in sorted(periods):
+    for period in sorted(periods, key=lambda period: (period.started_at, period.chain)):
         if merged and period.started_at <= merged[-1].ended_at:
-            merged[-1] = Period(merged[-1].started_at, max(merged[-1].ended_at, period.ended_at))
+            last = max(merged[-1], period, key=lambda period: (period.ended_at, period.chain))
+            merged[-1] = last._replace(started_at=merged[-1].started_at)
         else:
             merged.append(period)
     return merged
@@ -233,9 +235,18 @@ def _open_gaps(
     return gaps
 
 
-def _closed(gap: Gap) -> Unwatched:
-    lasted = (gap.ended_at - gap.started_at).total_seconds()
-    return Unwatched(gap.pair, gap.channel, _utc(gap.started_at), _utc(gap.ended_at), gap.reason, lasted)
+def _closed_gaps(stored: StoredStatus, spans: dict[tuple[str, Channel], ChannelSpan]) -> list[Unwatched]:
+    """What lies between the runs that reach into the last day, and behind the last one before it; the latest first."""
+    gaps = []
+    for (pair, channel), periods in stored.periods.items():
+        span = spans[pair, channel]
+        earlier = [] if span.earlier_at is None else [Period(span.earlier_at, span.earlier_at, 0, span.earlier_reason)]
+        for before, after in pairwise(merge([*earlier, *periods])):
+            if after.started_at > stored.now - DAY:
+                lasted = (after.started_at - before.ended_at).total_seconds()
+                since, until = _utc(before.ended_at), _utc(after.started_at)
+                gaps.append(Unwatched(pair, channel, since, until, before.reason, lasted))
+    return sorted(gaps, key=lambda gap: (gap.until, gap.pair, gap.channel), reverse=True)
 
 
 def _utc(moment: datetime) -> datetime:

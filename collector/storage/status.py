@@ -32,16 +32,14 @@ _ORIGIN = "SELECT origin FROM collector_database"
 _CHANNELS = """
 SELECT pair, channel, min(started_at) AS first_at, max(last_at) AS last_at,
        (array_agg(end_reason ORDER BY last_at DESC, chain DESC))[1] AS end_reason,
+       max(last_at) FILTER (WHERE last_at <= %(day)s) AS earlier_at,
+       (array_agg(end_reason ORDER BY last_at DESC, chain DESC) FILTER (WHERE last_at <= %(day)s))[1] AS earlier_reason,
        count(*) FILTER (WHERE channel = 'book' AND end_reason = 'checksum' AND ended_at > %(day)s) AS checksum_failures
 FROM kraken_coverage GROUP BY pair, channel
 """
 _PERIODS = """
-SELECT pair, channel, greatest(started_at, dropped_before) AS started_at, last_at
+SELECT pair, channel, started_at, last_at, chain, end_reason
 FROM kraken_coverage WHERE pair = ANY(%(pairs)s) AND last_at > %(day)s
-"""
-_GAPS = """
-SELECT pair, channel, started_at, ended_at, reason FROM kraken_gaps
-WHERE pair = ANY(%(pairs)s) AND ended_at > %(day)s ORDER BY ended_at DESC, pair, channel
 """
 _AUDITS = """
 SELECT DISTINCT ON (pair) pair, audited_at, passed, jsonb_array_length(differences) AS differences,
@@ -119,30 +117,36 @@ WHERE parent.oid = to_regclass(%s) AND class.relname = ANY(%s)
 
 
 class ChannelSpan(NamedTuple):
-    """What the runs of a pair's channel amount to; `end_reason` is None while the newest of them goes on."""
+    """What the runs of a pair's channel amount to.
+
+    Attributes:
+        pair: the pair.
+        channel: its channel.
+        first_at: when the first of them began.
+        last_at: until when the newest is known to be complete.
+        end_reason: why that one ended, None while it goes on.
+        earlier_at: until when the newest that ended before the last day was complete, None where there is none.
+        earlier_reason: why that one ended.
+        checksum_failures: runs of the last day that ended by a wrong checksum.
+
+    """
 
     pair: str
     channel: Channel
     first_at: datetime
     last_at: datetime
     end_reason: str | None
+    earlier_at: datetime | None
+    earlier_reason: str | None
     checksum_failures: int
 
 
 class Period(NamedTuple):
-    """A time in which a pair's channel was watched."""
+    """A time in which a pair's channel was watched, by the run `chain`; `reason` is why it ended, None if untold."""
 
     started_at: datetime
     ended_at: datetime
-
-
-class Gap(NamedTuple):
-    """A time in which a pair's channel was not watched; `reason` is None where nobody told."""
-
-    pair: str
-    channel: Channel
-    started_at: datetime
-    ended_at: datetime
+    chain: int
     reason: str | None
 
 
@@ -206,14 +210,17 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class StoredStatus:
-    """What is told of a database at `now`, its own clock's time in UTC; dictionaries are by pair."""
+    """What is told of a database at `now`, its own clock's time in UTC; dictionaries are by pair.
+
+    `periods` are the runs that reach into the last day. What was not watched follows from them, as in kraken_gaps,
+    which reads the coverage of all years: with a thousand pairs and a year it takes longer than a person waits.
+    """
 
     now: datetime
     origin: str | None
     channels: list[ChannelSpan]
     pairs: list[str]
     periods: dict[tuple[str, Channel], list[Period]]
-    gaps: list[Gap]
     audits: dict[str, LastAudit]
     last_trades: dict[str, LastTrade]
     counts: dict[str, PairCounts]
@@ -253,15 +260,14 @@ def _read(connection: Connection, choose: Callable[[Sequence[ChannelSpan]], Sequ
         "spools": SPOOLS,
     }
     periods: dict[tuple[str, Channel], list[Period]] = defaultdict(list)
-    for pair, channel, started_at, ended_at in connection.execute(_PERIODS, given):
-        periods[pair, channel].append(Period(started_at, ended_at))
+    for pair, channel, *period in connection.execute(_PERIODS, given):
+        periods[pair, channel].append(Period(*period))
     return StoredStatus(
         now,
         None if origin is None else str(origin[0]),
         channels,
         pairs,
         dict(periods),
-        [Gap(*row) for row in connection.execute(_GAPS, given)],
         {pair: LastAudit(*audit) for pair, *audit in connection.execute(_AUDITS, given)},
         {pair: LastTrade(*trade) for pair, *trade in connection.execute(_LAST_TRADES, given)},
         _count(connection, now, pairs, given),

@@ -1,6 +1,8 @@
 """The `status` command beside a real collector: well while it runs, stale when it is gone, one line otherwise."""
 
 import json
+import random
+from datetime import datetime
 from pathlib import Path
 
 import psycopg
@@ -54,6 +56,36 @@ async def test_running_and_stopped(
     assert (found, out.splitlines()[-1].partition(":")[0]) == (1, "STALE")
     assert "BTC/USD book: not watched since" in out
     assert ": shutdown." in out
+
+
+def test_gaps_are_those_of_the_view(
+    migrated_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prevents two answers to the question what was not watched: runs of the last days, of any order and overlap."""
+    chance = random.Random(4)
+    with psycopg.connect(migrated_url, autocommit=True) as connection:
+        for pair in range(8):
+            for chain in range(chance.randrange(1, 25)):
+                since, length = chance.randrange(60), chance.randrange(12)
+                connection.execute(
+                    "INSERT INTO kraken_coverage SELECT %s, 'book', %s, start, start + %s * interval '1 hour', 0, 0,"
+                    " start + %s * interval '1 hour', %s, gen_random_uuid()"
+                    " FROM (SELECT timezone('UTC', now()) - %s * interval '1 hour' AS start) AS began",
+                    [f"P{pair}/USD", chain, length, length, f"reason_{chain}", since + 0.5 + chain / 1000],
+                )
+        expected = connection.execute(
+            """
+            SELECT pair, channel, started_at AT TIME ZONE 'UTC', reason FROM kraken_gaps
+            WHERE ended_at > timezone('UTC', now()) - interval '1 day' ORDER BY ended_at DESC, pair DESC
+            """
+        ).fetchall()
+    monkeypatch.setenv("DATABASE_URL", migrated_url)
+    monkeypatch.setenv("PAIRS", ",".join(f"P{pair}/USD" for pair in range(8)))
+    assert status(as_json=True) == 1
+    gaps = json.loads(capsys.readouterr().out)["gaps"]
+    told = [(gap["pair"], gap["channel"], datetime.fromisoformat(gap["since"]), gap["reason"]) for gap in gaps]
+    assert told == expected
+    assert len(expected) > 10
 
 
 def test_pairs_that_were_asked_for(

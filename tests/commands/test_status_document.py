@@ -21,7 +21,6 @@ from collector.storage.status import (
     DAY,
     HOUR,
     ChannelSpan,
-    Gap,
     LastAudit,
     LastTrade,
     PairCounts,
@@ -37,8 +36,12 @@ NOTHING = RowCounts(0, 0, 0)
 
 
 def span(pair: str = "BTC/USD", channel: str = "book", *, began: timedelta = DAY, age: timedelta = SECOND, **more):
-    values = {"end_reason": None, "checksum_failures": 0} | more
+    values = {"end_reason": None, "earlier_at": None, "earlier_reason": None, "checksum_failures": 0} | more
     return ChannelSpan(pair, channel, NOW - began, NOW - age, **values)
+
+
+def period(since: datetime, until: datetime, chain: int = 1, reason: str | None = None) -> Period:
+    return Period(since, until, chain, reason)
 
 
 def both(pair: str = "BTC/USD", **more) -> list[ChannelSpan]:
@@ -52,10 +55,7 @@ def document(channels: list[ChannelSpan], pairs: list[str] | None = None, **more
         "origin": "ws.kraken.com",
         "channels": channels,
         "pairs": pairs,
-        "periods": {
-            (span.pair, span.channel): [Period(max(span.first_at, NOW - DAY), span.last_at)] for span in channels
-        },
-        "gaps": [],
+        "periods": {(span.pair, span.channel): [period(span.first_at, span.last_at)] for span in channels},
         "audits": {},
         "last_trades": {},
         "counts": {pair: PairCounts(NOTHING, NOTHING, 0) for pair in pairs},
@@ -126,7 +126,7 @@ def test_time_before_the_first_run_is_no_gap() -> None:
 
 def test_gap_shows_in_its_hour_alone() -> None:
     """Prevents a gap from being hidden by rounding, or from being shown at another time."""
-    periods = [Period(NOW - DAY, NOW - 5 * HOUR), Period(NOW - 5 * HOUR + SECOND, NOW)]
+    periods = [period(NOW - DAY, NOW - 5 * HOUR, 1, "silent"), period(NOW - 5 * HOUR + SECOND, NOW, 2)]
     (pair,) = document(
         both(began=3 * DAY, age=timedelta(0)), periods={("BTC/USD", "book"): list(reversed(periods))}
     ).pairs
@@ -140,7 +140,7 @@ def test_gap_shows_in_its_hour_alone() -> None:
 def test_share_is_that_of_the_seconds_that_are_covered(ends: list[tuple[int, int]], start: int) -> None:
     """Prevents runs that overlap, touch or lie outside from counting twice or wrongly."""
     spans = [(min(pair), max(pair)) for pair in ends]
-    periods = merge(Period(NOW + low * SECOND, NOW + high * SECOND) for low, high in spans)
+    periods = merge(period(NOW + low * SECOND, NOW + high * SECOND) for low, high in spans)
     assert all(one.ended_at < other.started_at for one, other in pairwise(periods))
     covered = sum(any(low <= second < high for low, high in spans) for second in range(start, 100))
     share = watched_share(periods, NOW + start * SECOND, NOW + 100 * SECOND)
@@ -153,7 +153,12 @@ def test_figures_reach_the_document() -> None:
     channels = [span(checksum_failures=2), span(channel="trade", age=3 * SECOND)]
     told = document(
         channels,
-        gaps=[Gap("BTC/USD", "book", NOW - 2 * HOUR, NOW - HOUR, "checksum")],
+        periods={
+            ("BTC/USD", "book"): [
+                period(NOW - DAY, NOW - 2 * HOUR, 1, "checksum"),
+                period(NOW - HOUR, NOW - SECOND, 2),
+            ]
+        },
         audits={"BTC/USD": LastAudit(NOW - HOUR, passed=False, differences=4, failed=1)},
         last_trades={"BTC/USD": LastTrade(NOW - 90 * SECOND, "0.00000010")},
         counts={"BTC/USD": PairCounts(RowCounts(1, 20, 300), RowCounts(10, 200, 3000), 7)},

@@ -162,22 +162,20 @@ def test_no_statement_reads_the_whole_book(market: Market) -> None:
         assert read_in_sequence(connection) > before
 
 
-def test_last_trade_gaps_and_runs_are_told(market: Market) -> None:
-    """Prevents a price that lost digits, a gap without its reason, and a failure that nobody counts."""
+def test_last_trade_and_runs_are_told(market: Market) -> None:
+    """Prevents a price that lost digits, a run without its reason, and a failure that nobody counts."""
     status = market.status()
     assert {pair: trade.price for pair, trade in status.last_trades.items()} == dict.fromkeys(PAIRS, "800.50")
-    assert {(gap.pair, gap.channel, gap.reason) for gap in status.gaps} == {
-        (pair, channel, reason)
-        for pair in PAIRS
-        for channel in ("book", "trade")
-        for reason in ("checksum", "closed_1012")
-    }
     spans = {(span.pair, span.channel): span for span in status.channels}
     assert {key: span.end_reason for key, span in spans.items()} == {
         (pair, channel): None for pair in PAIRS for channel in ("book", "trade")
     }
     assert [spans[pair, "book"].checksum_failures for pair in PAIRS] == [1, 1]
-    assert len(status.periods["BTC/USD", "book"]) == 3
+    assert sorted((period.chain, period.reason) for period in status.periods["BTC/USD", "book"]) == [
+        (1, "checksum"),
+        (2, "closed_1012"),
+        (3, None),
+    ]
     assert [(spool.spool, spool.last_segment) for spool in status.spools] == [(SPOOL, 12)]
     assert status.sizes.database > status.sizes.book_since > 0
     assert status.sizes.bytes_per_trade is not None
@@ -209,7 +207,7 @@ def test_empty_database(migrated_url: str, database_url: str) -> None:
     """Prevents an error where nothing has been collected, and a fault of SQL where there is no schema."""
     with connect(migrated_url, application_name="tests") as connection:
         status = read_status(connection, lambda _: PAIRS)
-    assert (status.origin, status.channels, status.last_trades, status.gaps) == (None, [], {}, [])
+    assert (status.origin, status.channels, status.last_trades, status.periods) == (None, [], {}, {})
     assert set(status.counts["BTC/USD"].trades + status.counts["BTC/USD"].book) == {0}
     with (
         connect(database_url, application_name="tests") as connection,
