@@ -1,7 +1,8 @@
 """Logs: one event a line on standard error, as JSON in production and readable on a terminal.
 
 An event is a word or some in snake case, and what it is about is in fields that are named alike everywhere (the tests
-hold the list). Trouble that goes on is told a few times a minute and otherwise counted, in the field `repeated`.
+hold the list). Trouble that goes on is told a few times a minute and otherwise counted, in the field `repeated`;
+at DEBUG each time.
 """
 
 import logging
@@ -19,7 +20,7 @@ CLEAR_LINE = "\r\x1b[K"  # to the line's beginning, then erase to its end
 # Alike within so many seconds that are told: two outages in a minute are, each try within one is not.
 REPEATS_TOLD, REPEATS_SECONDS = 5, 60.0
 # What makes two events alike; all else is how much, how often, or when the next try comes.
-ALIKE_BY = ("event", "pair", "channel", "chain", "segment", "task", "reason", "error")
+ALIKE_BY = ("event", "pair", "channel", "chain", "segment", "task", "intake", "reason", "error")
 TROUBLE = frozenset({"warning", "error", "critical"})
 
 
@@ -47,7 +48,8 @@ def configure_logs(settings: Settings, *, over_live_line: bool = False) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
-        processors=[*shared, _CountRepeats(), *last],
+        # At DEBUG everything is told: then somebody looks for what the counting would leave out.
+        processors=[*shared, *([] if level <= logging.DEBUG else [_CountRepeats()]), *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,

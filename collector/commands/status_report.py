@@ -1,6 +1,6 @@
 """What `status` prints: one screen for a person, from 80 columns on, or one JSON document for a program."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 from rich.box import SIMPLE_HEAD
@@ -11,6 +11,7 @@ from rich.text import Text
 
 from collector.commands.status_document import AuditResult, Document, PairStatus, Unwatched
 
+PAIRS_SHOWN = 20  # in each table, those that need attention first; JSON has all
 OPEN_GAPS_SHOWN = 6  # when everything stands still, each says the same; JSON has all
 GAPS_SHOWN = 5  # the latest of the last day; JSON has all
 PAIRS_NAMED = 8  # of those that are not collected any more; likewise
@@ -36,14 +37,27 @@ def print_status(document: Document, console: Console) -> None:
         f"[bold]Kraken collector[/bold]  {document.origin or 'no feed yet'}  {document.at:%Y-%m-%d %H:%M:%S} UTC"
     )
     if document.pairs:
-        console.print("", _now_table(document), "", _day_table(document), "", sep="\n")
+        pairs = _most_in_need(document.pairs)
+        console.print("", _now_table(pairs), "", _day_table(document, pairs), "", sep="\n")
+        if len(pairs) < len(document.pairs):
+            console.print(f"and {len(document.pairs) - len(pairs):,} more pairs, none of them worse; --json tells all")
     for line in _lines(document):
         console.print(line)
 
 
-def _now_table(document: Document) -> Table:
+def _most_in_need(pairs: Sequence[PairStatus]) -> list[PairStatus]:
+    """As many as fit on a screen, by name: what is stale or wrong before what is well."""
+
+    def need(pair: PairStatus) -> tuple[bool, bool, int, float]:
+        audit_failed = pair.audit is not None and not pair.audit.passed
+        return pair.stale, audit_failed, pair.missing_trades + pair.checksum_failures, -(pair.coverage or 0.0)
+
+    return sorted(sorted(pairs, key=need, reverse=True)[:PAIRS_SHOWN], key=lambda pair: pair.pair)
+
+
+def _now_table(pairs: Sequence[PairStatus]) -> Table:
     table = _table("Now", "Last trade", "Price", "Book age", "Rows/minute", "≈ Rows/hour", "≈ Rows/day")
-    for pair in document.pairs:
+    for pair in pairs:
         table.add_row(
             Text(pair.pair, style=BAD if pair.stale else ""),
             _ago(pair.last_trade_age),
@@ -54,12 +68,12 @@ def _now_table(document: Document) -> Table:
     return table
 
 
-def _day_table(document: Document) -> Table:
+def _day_table(document: Document, pairs: Sequence[PairStatus]) -> Table:
     table = _table("Last 24 hours", "Book seen, by the hour", "", "Gaps", "Missing trades", "Wrong CRC32", "Audit")
     table.columns[1].justify = "left"
     for column in (table.columns[1], table.columns[-1]):
         column.no_wrap = True
-    for pair in document.pairs:
+    for pair in pairs:
         gaps = sum(gap.pair == pair.pair for gap in (*document.gaps, *document.open_gaps))
         table.add_row(
             pair.pair,

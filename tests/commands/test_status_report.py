@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from collector.commands.status_document import AuditResult, Document, PairStatus, Rows, SpoolStatus, Unwatched
-from collector.commands.status_report import GAPS_SHOWN, OPEN_GAPS_SHOWN, print_status, status_json
+from collector.commands.status_report import GAPS_SHOWN, OPEN_GAPS_SHOWN, PAIRS_SHOWN, print_status, status_json
 from collector.storage.backlog import Backlog
 
 NOW = datetime(2026, 8, 24, 12, tzinfo=UTC)
@@ -117,6 +117,24 @@ def test_many_gaps_are_summed_up() -> None:
     assert sum("not watched since" in line for line in lines) == OPEN_GAPS_SHOWN
     assert sum("for 11 s: silent" in line for line in lines) == GAPS_SHOWN
     assert f"and {20 - OPEN_GAPS_SHOWN} more that are not watched; --json tells all" in lines
+
+
+def test_many_pairs_fit_on_a_screen() -> None:
+    """Prevents the one pair of a thousand that is stale, or wrong, from being off the screen."""
+    failed = AuditResult(NOW, passed=False, differences=2, failed=1)
+    wrong = [
+        pair_status("ZEC/USD", stale=True),
+        pair_status("YFI/USD", audit=failed),
+        pair_status("XTZ/USD", missing_trades=1),
+        pair_status("WIF/USD", coverage=0.5),
+    ]
+    well = [pair_status(f"P{number}/USD", coverage=1.0) for number in range(1000)]
+    lines = shown(document(*well, *wrong)).splitlines()
+    for pair in wrong:
+        assert sum(line.startswith(f"{pair.pair} ") for line in lines) >= 2
+    assert sum(line.startswith("P") for line in lines) == 2 * (PAIRS_SHOWN - len(wrong) + 1), "and two headings"
+    assert f"and {1004 - PAIRS_SHOWN:,} more pairs, none of them worse; --json tells all" in lines
+    assert lines[-1].startswith("STALE")
 
 
 def test_json_has_every_digit_and_zones() -> None:
