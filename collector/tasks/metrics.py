@@ -8,7 +8,6 @@ holds no secret.
 from contextlib import suppress
 from http import HTTPStatus
 from typing import NamedTuple, NoReturn
-from urllib.parse import urlsplit
 
 import h11
 import structlog
@@ -83,7 +82,7 @@ async def _serve_one(stream: trio.SocketStream, running: Running, process: Colle
     if request is None:
         return
     if request.method in ALLOWED:
-        reply = await _answer(urlsplit(request.target).path, running, process)
+        reply = await _answer(request.target.partition(b"?")[0], running, process)
     else:
         reply = Reply(HTTPStatus.METHOD_NOT_ALLOWED, b"GET and HEAD are answered here\n")
     await _send(stream, http, reply, with_body=request.method != b"HEAD")

@@ -1,7 +1,8 @@
 """Metrics and health over HTTP, from a running collector: they tell the truth, and no client can do any harm."""
 
+import random
 import re
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
 import httpx2
@@ -110,6 +111,17 @@ async def ask(port: int, request: bytes) -> bytes:
         (b"GET \xff HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 400 Bad Request"),
         (b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", b"HTTP/1.1 405 Method Not Allowed"),
         (b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\nabc", b"HTTP/1.1 200 OK"),
+        (b"GET //[ HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 404 Not Found"),
+        (b"GET http://[/metrics HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 404 Not Found"),
+        (b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 405 Method Not Allowed"),
+        (
+            b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+            b"HTTP/1.1 200 OK",
+        ),
+        (
+            b"GET /health/live HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n",
+            b"HTTP/1.1 200 OK",
+        ),
         (b"hello\r\n\r\n", b"HTTP/1.1 400 Bad Request"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 9, b"HTTP/1.1 400 Bad Request"),
         (b"GET /metrics HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 2 * REQUEST_BYTES, b"HTTP/1.1 431 Request Header Fields"),
@@ -127,6 +139,42 @@ async def test_any_request_gets_one_answer(
         assert answer.startswith(first_line)
         assert b"secret" not in answer
         assert (await ask(port, b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")).endswith(b"\r\n\r\nalive\n")
+
+
+PIECES = (
+    b"GET /metrics HTTP/1.1\r\n",
+    b"HEAD ",
+    b"/health/live",
+    b" HTTP/1.0",
+    b" HTTP/2.0",
+    b"\r\n",
+    b"\n",
+    b"Host: x",
+    b"Host: y\r\n",
+    b"Content-Length: 3",
+    b"Transfer-Encoding: chunked\r\n",
+    b"\x00",
+    b"\xff\xfe",
+    b"Upgrade: h2c\r\n",
+    b":",
+    b"//[",
+    b"\r\n\r\n",
+)
+
+
+async def test_no_request_does_any_harm(running: Running, nursery: trio.Nursery) -> None:
+    """Prevents a request that nobody thought of from crashing the task: whatever comes, the next one is answered."""
+    port, chance = free_port(), random.Random(1)
+    nursery.start_soon(serve_metrics, running, port)
+    await wait_for_port(port)
+    for _ in range(300):
+        with trio.fail_after(10), suppress(trio.BrokenResourceError):
+            async with await trio.open_tcp_stream(HOST, port) as stream:
+                await stream.send_all(b"".join(chance.choices(PIECES, k=chance.randrange(1, 12))))
+                await stream.send_eof()
+                while await stream.receive_some():
+                    pass
+    assert (await ask(port, b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")).endswith(b"\r\n\r\nalive\n")
 
 
 async def wait_for_port(port: int) -> None:
