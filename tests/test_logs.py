@@ -84,7 +84,9 @@ configure_logs(settings, over_live_line=len(sys.argv) > 3)
 log = structlog.get_logger()
 for level in ("debug", "info", "warning", "error"):
     getattr(log, level)("an_event", level_was=level, pair="BTC/USD")
-logging.getLogger("trio-websocket").debug("a frame")
+for name in ("trio-websocket", "wsproto", "httpx2"):
+    logging.getLogger(name).debug("a frame")
+    logging.getLogger(name).info("a frame")
 logging.getLogger("library").info("nothing to do about it")
 logging.getLogger("library").error("something is wrong")
 try:

@@ -12,7 +12,8 @@ import msgspec
 
 from collector.kraken.requests import Channel
 from collector.storage.backlog import Backlog
-from collector.storage.status import DAY, ChannelSpan, PairCounts, Period, StoredStatus
+from collector.storage.row_counts import DAY, PairCounts
+from collector.storage.status import ChannelSpan, Period, StoredStatus
 
 # Longer than what mends itself: a takeover takes up to 15 s, a reconnect backs off for up to 30 s, and coverage of a
 # quiet pair is written each 5 s. FLUSH_INTERVAL, which may be a minute itself, comes on top.

@@ -17,18 +17,8 @@ from collector.commands.status_document import (
     merge,
     watched_share,
 )
-from collector.storage.status import (
-    DAY,
-    HOUR,
-    ChannelSpan,
-    LastAudit,
-    LastTrade,
-    PairCounts,
-    Period,
-    RowCounts,
-    Sizes,
-    StoredStatus,
-)
+from collector.storage.row_counts import DAY, HOUR, PairCounts, RowCounts
+from collector.storage.status import ChannelSpan, LastAudit, LastTrade, Period, Sizes, StoredStatus
 
 NOW = datetime(2026, 8, 24, 12)  # noqa: DTZ001 - UTC without zone, like the tables
 SECOND = timedelta(seconds=1)
