@@ -3,6 +3,7 @@
 No clock and no I/O of its own: what it asks of others (numbers for runs, resyncs, the wall clock) is passed in.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,14 +17,15 @@ from collector.feed import Connected, Disconnected, Doubts, FeedEvent, ResyncReq
 from collector.kraken.messages import BookMessage, Heartbeat, Malformed, TradeMessage
 from collector.kraken.times import format_time
 from collector.records import Record
-from collector.rows import BookRows, ChainNumbers, TradeRows
+from collector.rows import BookRows, ChainNumbers, Run, TradeRows
 from collector.settings import Settings
 from collector.statistics import PairStatistics, Statistics
 
 COVERAGE_INTERVAL = 5.0  # seconds between reports that a quiet run is still being watched
 # Seconds between two batches that count as watched at most: twice the heartbeat's interval.
 MAX_SILENCE = 2.0
-MALFORMED_LOGGED_EVERY = 1000  # the first tells a person what is wrong, a flood of them nothing more
+# The first tells a person what is wrong, a flood of them nothing more; at DEBUG each is told, for a diagnosis.
+MALFORMED_LOGGED_EVERY = 1000
 
 PairRows: TypeAlias = BookRows | TradeRows
 
@@ -86,6 +88,7 @@ class Books:
         for event in events:
             self._takers[type(event)](event, batch)
         batch.records += [rows.run.coverage(batch.now) for rows in batch.touched if rows.run is not None]
+        self._statistics.under_way.read(made_records=bool(batch.records))
         return batch.records
 
     def _advance(self, now: float, events: Sequence[FeedEvent]) -> float:
@@ -102,6 +105,15 @@ class Books:
     def held(self) -> list[BookRows]:
         """The books that are held."""
         return [rows for rows in self._books.values() if rows.run is not None]
+
+    def runs(self) -> list[Run]:
+        """The open runs of books and of trades."""
+        return [rows.run for rows in self._all_rows() if rows.run is not None]
+
+    @property
+    def watched_for(self) -> float:
+        """The seconds for which the feed was watched: the clock of `Run.last_seen`."""
+        return self._watched
 
     def quiet_for(self, seconds: float) -> list[BookRows]:
         """The books that are held and have had no message for some time while the feed was watched."""
@@ -139,9 +151,9 @@ class Books:
         statistics = self._statistics
         kind = event.channel or "frame"
         statistics.malformed[kind] += 1
-        statistics.malformed_samples.append(event)
-        if statistics.malformed[kind] % MALFORMED_LOGGED_EVERY == 1:
-            log.warning("malformed_message", count=statistics.malformed[kind], **msgspec.structs.asdict(event))
+        count = statistics.malformed[kind]
+        level = logging.WARNING if count % MALFORMED_LOGGED_EVERY == 1 else logging.DEBUG
+        log.log(level, "malformed_message", count=count, **msgspec.structs.asdict(event))
         rows = self._books.get(event.pair) if event.channel == "book" and event.pair is not None else None
         if rows is not None and rows.is_listening:  # one resync a desync: what comes while it is under way is ignored
             self._desync(rows.pair, "malformed", batch)
@@ -166,7 +178,7 @@ class Books:
 
     def _desync(self, pair: str, reason: str, batch: _Batch) -> None:
         """End the run with its last good row and ask for a new snapshot; what comes until then is of no use."""
-        self._statistics.desyncs[reason] += 1
+        self._statistics.pairs[pair].desyncs[reason] += 1
         log.warning("book_desync", pair=pair, reason=reason)
         batch.records += self._books[pair].end(reason)
         self._resyncs.add(self._connection, pair)

@@ -19,6 +19,7 @@ from collector.commands.export import (
 from collector.commands.migrate import migrate
 from collector.commands.run import run
 from collector.commands.simulate import DEFAULT_PAIRS, DEFAULT_PORT, DEFAULT_RATE, DEFAULT_SEED, simulate
+from collector.commands.status import status
 from collector.commands.verify import verify
 from collector.kraken.pairs import parse_pairs
 
@@ -88,6 +89,15 @@ def _verify(
 ) -> None:
     """Check what is stored: trades without holes, books by their checksums, coverage by its rows."""
     raise typer.Exit(verify(pairs, since, until, repair=repair, as_json=as_json))
+
+
+@app.command("status")
+def _status(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")] = False,
+) -> None:
+    """Show on one screen how collecting goes; the exit status is 1 when anything is stale."""
+    raise typer.Exit(status(as_json=as_json))
 
 
 @app.command("book")

@@ -59,7 +59,7 @@ async def hold_locks(settings: Settings, pairs: AsyncValue[frozenset[str]], spoo
                     await trio.sleep(HEARTBEAT)
         except StorageUnavailable as error:
             if trio.current_time() - reached_at >= ALONE_AFTER and pairs.value != wanted:
-                log.warning("locks_out_of_reach", error=str(error), collecting=sorted(wanted))
+                log.warning("locks_out_of_reach", error=str(error), pairs=sorted(wanted))
                 pairs.value = wanted
             await trio.sleep(HEARTBEAT)
 
@@ -85,7 +85,7 @@ def _announce(pairs: AsyncValue[frozenset[str]], held: frozenset[str], wanted: f
     if taken := held - pairs.value:
         log.info("pairs_taken", pairs=sorted(taken))
     if yielded := pairs.value - held:
-        log.warning("pairs_yielded", pairs=sorted(yielded), reason="another collector holds them")
+        log.warning("pairs_yielded", pairs=sorted(yielded), detail="another collector holds them")
     if waiting := wanted - held:
         log.info("standing_by", pairs=sorted(waiting))
     pairs.value = held

@@ -68,7 +68,7 @@ async def run_socket(
             failure = error
         await events.send(Disconnected(failure.reason, connection.last_frame_at))
         delay = failure.pause + attempts.backoff.delay(trio.current_time() - started)
-        log.warning("disconnected", reason=failure.reason, detail=failure.detail, reconnect_in=round(delay, 2))
+        log.warning("disconnected", reason=failure.reason, detail=failure.detail, retry_in=round(delay, 2))
         await trio.sleep(delay)
 
 
@@ -104,6 +104,7 @@ class _Connection:
 
     async def _receive(self, websocket: WebSocketConnection, subscriptions: Subscriptions) -> None:
         decoder = Decoder(lambda: datetime.now(UTC))
+        under_way = self._statistics.under_way
         while True:
             self._receiving = True
             frame = await websocket.get_message()
@@ -111,6 +112,8 @@ class _Connection:
             self._frames += 1
             self._statistics.frames += 1
             self.last_frame_at = trio.current_time()
+            if under_way.unread is None:
+                under_way.unread = self.last_frame_at
             for message in decoder.decode(frame):
                 match message:
                     case Response():
