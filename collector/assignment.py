@@ -27,7 +27,7 @@ class Assignment:
 
     """
 
-    def __init__(self, wanted: Iterable[str] = (), pairs: Iterable[str] = ()) -> None:
+    def __init__(self, pairs: Iterable[str] = (), wanted: Iterable[str] = ()) -> None:
         self.wanted: AsyncValue[frozenset[str]] = AsyncValue(frozenset(wanted))
         self.pairs: AsyncValue[frozenset[str]] = AsyncValue(frozenset(pairs))
         self.channels: AsyncValue[frozenset[Channel]] = AsyncValue(CHANNELS)

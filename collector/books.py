@@ -3,6 +3,7 @@
 No clock and no I/O of its own: what it asks of others (numbers for runs, resyncs, the wall clock) is passed in.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,14 +17,15 @@ from collector.feed import Alive, Connected, Disconnected, Doubts, FeedEvent, Re
 from collector.kraken.messages import BookMessage, Malformed, TradeMessage
 from collector.kraken.times import format_time
 from collector.records import Record
-from collector.rows import BookRows, ChainNumbers, TradeRows
+from collector.rows import BookRows, ChainNumbers, Run, TradeRows
 from collector.settings import Settings
 from collector.statistics import PairStatistics, Statistics
 
 COVERAGE_INTERVAL = 5.0  # seconds between reports that a quiet run is still being watched
 # Seconds between two looks at a connection that count as watched at most: twice the heartbeat's interval.
 MAX_SILENCE = 2.0
-MALFORMED_LOGGED_EVERY = 1000  # the first tells a person what is wrong, a flood of them nothing more
+# The first tells a person what is wrong, a flood of them nothing more; at DEBUG each is told, for a diagnosis.
+MALFORMED_LOGGED_EVERY = 1000
 
 PairRows: TypeAlias = BookRows | TradeRows
 
@@ -110,6 +112,7 @@ class Books:
         batch.records += [
             rows.run.coverage(self._watches[rows.pair].seconds) for rows in batch.touched if rows.run is not None
         ]
+        self._statistics.under_way.read(made_records=bool(batch.records))
         return batch.records
 
     def shut_down(self) -> list[Record]:
@@ -130,13 +133,17 @@ class Books:
             rows.pair for rows in self.held() if (trades := self._trades.get(rows.pair)) and trades.run is not None
         )
 
+    def runs(self) -> list[Run]:
+        """The open runs of books and of trades."""
+        return [rows.run for rows in self._all_rows() if rows.run is not None]
+
+    def silence(self, run: Run) -> float:
+        """The seconds for which a run had no message while its connection was watched."""
+        return self._watches[run.pair].seconds - run.last_seen
+
     def quiet_for(self, seconds: float) -> list[BookRows]:
         """The books that are held and have had no message for some time while their connection was watched."""
-        return [
-            rows
-            for rows in self.held()
-            if rows.run is not None and self._watches[rows.pair].seconds - rows.run.last_seen > seconds
-        ]
+        return [rows for rows in self.held() if rows.run is not None and self.silence(rows.run) > seconds]
 
     def _take_book(self, message: BookMessage, batch: _Batch) -> None:
         rows = self._books.get(message.pair)
@@ -171,9 +178,9 @@ class Books:
         statistics = self._statistics
         kind = event.channel or "frame"
         statistics.malformed[kind] += 1
-        statistics.malformed_samples.append(event)
-        if statistics.malformed[kind] % MALFORMED_LOGGED_EVERY == 1:
-            log.warning("malformed_message", count=statistics.malformed[kind], **msgspec.structs.asdict(event))
+        count = statistics.malformed[kind]
+        level = logging.WARNING if count % MALFORMED_LOGGED_EVERY == 1 else logging.DEBUG
+        log.log(level, "malformed_message", count=count, **msgspec.structs.asdict(event))
         rows = self._books.get(event.pair) if event.channel == "book" and event.pair is not None else None
         if rows is not None and rows.is_listening:  # one resync a desync: what comes while it is under way is ignored
             self._desync(rows.pair, "malformed", batch)
@@ -209,12 +216,14 @@ class Books:
 
     def _desync(self, pair: str, reason: str, batch: _Batch) -> None:
         """End the run with its last good row and ask for a new snapshot; what comes until then is of no use."""
-        self._statistics.desyncs[reason] += 1
+        self._statistics.pairs[pair].desyncs[reason] += 1
         log.warning("book_desync", pair=pair, reason=reason)
         batch.records += self._books[pair].end(reason)
         self._resyncs.add(self._watches[pair].connection, pair)
 
     def _rows_on(self, watch: _Watch) -> list[PairRows]:
         """The rows of the pairs that are subscribed on a connection."""
-        every: list[PairRows] = [*self._books.values(), *self._trades.values()]
-        return [rows for rows in every if self._watches[rows.pair] is watch]
+        return [rows for rows in self._all_rows() if self._watches[rows.pair] is watch]
+
+    def _all_rows(self) -> list[PairRows]:
+        return [*self._books.values(), *self._trades.values()]

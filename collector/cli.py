@@ -1,14 +1,25 @@
 """The command line: what each command takes. What a command does is in its own file under `commands`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from collector import exit_status
 from collector.commands.book import book
+from collector.commands.export import (
+    DEFAULT_EVERY,
+    DEFAULT_FORMAT,
+    DEFAULT_LEVELS,
+    DEFAULT_WHAT,
+    DEFAULT_WIDTH,
+    MOST_LEVELS,
+    export,
+)
 from collector.commands.migrate import migrate
 from collector.commands.run import run
 from collector.commands.simulate import DEFAULT_PAIRS, DEFAULT_PORT, DEFAULT_RATE, DEFAULT_SEED, simulate
+from collector.commands.status import status
 from collector.commands.verify import verify
 from collector.kraken.pairs import parse_pairs
 
@@ -80,6 +91,15 @@ def _verify(
     raise typer.Exit(verify(pairs, since, until, repair=repair, as_json=as_json))
 
 
+@app.command("status")
+def _status(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")] = False,
+) -> None:
+    """Show on one screen how collecting goes; the exit status is 1 when anything is stale."""
+    raise typer.Exit(status(as_json=as_json))
+
+
 @app.command("book")
 def _book(
     pair: Annotated[str, typer.Argument(metavar="PAIR", help="Kraken's symbol, such as BTC/USD.")],
@@ -90,3 +110,36 @@ def _book(
 ) -> None:
     """Show the order book of a pair as it was at a time."""
     raise typer.Exit(book(pair, at, levels, as_json=as_json))
+
+
+@app.command("export")
+def _export(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write to; finished files in it are kept.")],
+    what: Annotated[
+        str, typer.Option(help="A comma list of trades, book, candles, book-levels, book-top.")
+    ] = DEFAULT_WHAT,
+    format_name: Annotated[str, typer.Option("--format", help="parquet, csv or jsonl.")] = DEFAULT_FORMAT,
+    pairs: Annotated[
+        str | None, typer.Option(help="A comma list of symbols; all that are stored when left out.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="From this time on, such as 2026-01-31T12:00:00Z.")] = None,
+    until: Annotated[str | None, typer.Option(help="Up to before this time.")] = None,
+    width: Annotated[str, typer.Option(help="The width of candles, such as 1s, 5m, 1h or 1d.")] = DEFAULT_WIDTH,
+    levels: Annotated[
+        int, typer.Option(min=1, max=MOST_LEVELS, help="The levels of each side in book-top.")
+    ] = DEFAULT_LEVELS,
+    every: Annotated[str, typer.Option(help="The time between two samples of book-top.")] = DEFAULT_EVERY,
+) -> None:
+    """Write what is stored to files, a day of a pair in each, for other tools to open."""
+    status = export(
+        out,
+        what=what,
+        format_name=format_name,
+        pairs=pairs,
+        since=since,
+        until=until,
+        width=width,
+        levels=levels,
+        every=every,
+    )
+    raise typer.Exit(status)

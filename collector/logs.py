@@ -1,15 +1,27 @@
-"""Logs: one event a line on standard error, as JSON in production and readable on a terminal."""
+"""Logs: one event a line on standard error, as JSON in production and readable on a terminal.
+
+An event is a word or some in snake case, and what it is about is in fields that are named alike everywhere (the tests
+hold the list). Trouble that goes on is told a few times a minute and otherwise counted, in the field `repeated`;
+at DEBUG each time.
+"""
 
 import logging
 import sys
+import time
 from typing import Any
 
 import msgspec
 import structlog
 
+from collector.repeats import Repeats
 from collector.settings import Settings
 
 CLEAR_LINE = "\r\x1b[K"  # to the line's beginning, then erase to its end
+# Alike within so many seconds that are told: two outages in a minute are, each try within one is not.
+REPEATS_TOLD, REPEATS_SECONDS = 5, 60.0
+# What makes two events alike; all else is how much, how often, or when the next try comes.
+ALIKE_BY = ("event", "pair", "channel", "chain", "segment", "task", "intake", "reason", "error")
+TROUBLE = frozenset({"warning", "error", "critical"})
 
 
 def configure_logs(settings: Settings, *, over_live_line: bool = False) -> None:
@@ -36,7 +48,8 @@ def configure_logs(settings: Settings, *, over_live_line: bool = False) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
-        processors=[*shared, *last],
+        # At DEBUG everything is told: then somebody looks for what the counting would leave out.
+        processors=[*shared, *([] if level <= logging.DEBUG else [_CountRepeats()]), *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
@@ -47,8 +60,24 @@ def configure_logs(settings: Settings, *, over_live_line: bool = False) -> None:
             foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
         )
     )
+    # No library's DEBUG or INFO, whatever LOG_LEVEL is: the WebSocket's logs every frame, HTTP's every request.
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler])
-    logging.getLogger("trio-websocket").setLevel(logging.INFO)  # at DEBUG it logs every frame
+
+
+class _CountRepeats:
+    """A processor that leaves out what has just been told several times."""
+
+    def __init__(self) -> None:
+        self._repeats = Repeats(REPEATS_TOLD, REPEATS_SECONDS)
+
+    def __call__(self, _logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        if event["level"] in TROUBLE or "error" in event:
+            left_out = self._repeats.take(tuple(str(event.get(name)) for name in ALIKE_BY), time.monotonic())
+            if left_out is None:
+                raise structlog.DropEvent
+            if left_out:
+                event["repeated"] = left_out
+        return event
 
 
 def _first_things_first(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -16,6 +16,7 @@ from trio_util import move_on_when
 from collector.assignment import Assignment
 from collector.books import Books
 from collector.feed import Doubts, FeedEvent, ResyncRequests
+from collector.health import STABLE_AFTER, Running
 from collector.records import Record
 from collector.rows import ChainNumbers
 from collector.settings import Settings
@@ -27,6 +28,7 @@ from collector.tasks.book import keep_books
 from collector.tasks.flush import flush
 from collector.tasks.instruments import follow_instruments
 from collector.tasks.lock import share_pairs
+from collector.tasks.metrics import serve_metrics
 from collector.tasks.partitions import keep_partitions_ahead
 from collector.tasks.probe import probe_quiet_books
 from collector.tasks.publish import PublishQueue, publish
@@ -87,16 +89,20 @@ class Collector:
             await self._records.aclose()
             await self._flush()
             return
+        self.statistics.group.note(trio.current_time(), STABLE_AFTER)
         events, feed = trio.open_memory_channel[FeedEvent](EVENTS)
         resyncs = ResyncRequests()
         self._books = books = Books(self.settings, resyncs, self._doubts, self._numbers, self.statistics, utc_now)
         interruption, self._interruption = self._interruption, "crash"
-        async with trio.open_nursery() as group:
-            group.start_soon(_then_close, events, self._run_sockets, events, resyncs)
-            group.start_soon(
-                _then_close, self._records, keep_books, books, feed, self._records, self._offer, interruption
-            )
-            group.start_soon(self._flush)
+        try:
+            async with trio.open_nursery() as group:
+                group.start_soon(_then_close, events, self._run_sockets, events, resyncs)
+                group.start_soon(
+                    _then_close, self._records, keep_books, books, feed, self._records, self._offer, interruption
+                )
+                group.start_soon(self._flush)
+        finally:
+            self._books = None  # nobody is to take for watched what is not any more
 
     async def _run_sockets(self, events: trio.MemorySendChannel[FeedEvent], resyncs: ResyncRequests) -> None:
         async with move_on_when(self._wait_until_handed_over):
@@ -122,6 +128,10 @@ class Collector:
             tasks["instruments"] = self._follow_instruments
         if settings.use_redis:
             tasks["publish"] = lambda: publish(settings, self._publishing, self.statistics)
+        if settings.metrics_port is not None:
+            port = settings.metrics_port
+            running = Running(settings, self.statistics, self.spool, self._assignment, lambda: self._books)
+            tasks["metrics"] = lambda: serve_metrics(running, port)
         return tasks
 
     async def _wait_until_handed_over(self) -> None:

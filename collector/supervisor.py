@@ -46,7 +46,7 @@ async def restarting(name: str, run: Callable[[], Awaitable[None]], hurry: trio.
         if failure is None:
             return
         delay = backoff.delay(trio.current_time() - started)
-        log.error("crashed", task=name, restart_in=round(delay, 2), exc_info=failure)
+        log.error("crashed", task=name, retry_in=round(delay, 2), exc_info=failure)
         with trio.move_on_after(delay):
             if hurry is None or hurry.is_set():  # what crashes while it drains is no reason to hurry
                 await trio.sleep_forever()

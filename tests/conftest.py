@@ -10,6 +10,7 @@ import pytest
 from embedded import EmbeddedPostgres, EmbeddedRedis, open_temporary_folder, postgres, redis_server
 from psycopg import sql
 from pytest_trio.enable_trio_mode import *  # noqa: F403 - the switch is made to be imported so
+from simulated_store import over_midnight, store
 
 from collector.settings import Settings
 from collector.storage.database import connect
@@ -69,6 +70,15 @@ def migrated_url(
 ) -> Iterator[str]:
     """The address of a new database with the collector's schema and no rows, that no feed has claimed."""
     with new_database(postgres_server, f"migrated_{abs(hash(request.node.nodeid)):x}", migrated_template) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def market_url(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
+    """The address of a database that tests only read: `over_midnight`, as the collector stores it."""
+    with new_database(postgres_server, "market", migrated_template) as url:
+        for segment, records in enumerate(over_midnight(), 1):
+            store(url, records, segment)
         yield url
 
 

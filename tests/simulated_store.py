@@ -1,11 +1,12 @@
 """A database with a simulated market in it, stored as the collector stores it, for tests of what reads it back."""
 
+from collections import deque
 from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 from collector.kraken.messages import BookMessage, Decoder, TradeMessage
-from collector.kraken.simulator.simulation import simulated_frames
+from collector.kraken.simulator.simulation import Simulation, simulated_frames
 from collector.records import Record
 from collector.rows import BookRows, ChainNumbers, TradeRows
 from collector.storage.database import connect
@@ -64,3 +65,25 @@ def simulate(
 ) -> list[Record]:
     """The records of a simulated market."""
     return records_of(simulated_frames(pairs, depth, seed, count), pairs, depth, **more)
+
+
+MIDNIGHT = datetime(2023, 11, 15, tzinfo=UTC)
+
+
+def over_midnight(depth: int = 10) -> list[list[Record]]:
+    """Two connections: from 2 minutes before midnight to 1 minute after it, and another minute from 30 seconds on."""
+    start = MIDNIGHT - timedelta(minutes=2)
+    simulation = Simulation(PAIRS, seed=5, start=nanoseconds(start), depths=[depth])
+    tapes: list[list[Record]] = []
+    for begin, end in ((0, 180), (210, 270)):
+        deque(simulation.advance(nanoseconds(start + timedelta(seconds=begin))), maxlen=0)
+        frames = [market.snapshot(depth) for market in simulation.markets.values()]
+        for _, step in simulation.advance(nanoseconds(start + timedelta(seconds=end))):
+            frames += [frame for frame in (step.trades, step.books.get(depth)) if frame is not None]
+        tapes.append(records_of(frames, PAIRS, depth, chain=100 * len(tapes), end="closed_1012"))
+    return tapes
+
+
+def nanoseconds(moment: datetime) -> int:
+    """A time as the simulation counts it."""
+    return int(moment.timestamp()) * 10**9

@@ -10,7 +10,9 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
+from collector import books
 from collector.books import COVERAGE_INTERVAL, MAX_SILENCE, Books
 from collector.feed import Alive, Connected, Disconnected, Doubts, FeedEvent, Subscribed
 from collector.kraken.messages import BookMessage, Decoder, Malformed, TradeMessage
@@ -19,12 +21,13 @@ from collector.kraken.times import format_time
 from collector.records import BookRow, Coverage, Record, Trade
 from collector.rows import ChainNumbers
 from collector.settings import Settings
-from collector.statistics import SAMPLES, Statistics
+from collector.statistics import Statistics
 
 unhurried = settings(deadline=None)  # whatever else the machine does, no example fails by its time
 START = datetime(2026, 8, 24, 23, 59, 30, tzinfo=UTC)
 PAIRS = ("BTC/USD", "ETH/EUR")
 DEPTH = 10
+COPIES = 20
 
 
 def at(seconds: float) -> str:
@@ -200,15 +203,25 @@ def test_malformed_is_counted_sampled_and_resynced_where_it_matters() -> None:
     """Prevents a lost book message from going unnoticed, and a lost trade from costing the book."""
     world = World()
     world.opened("BTC/USD")
-    for _ in range(SAMPLES):
+    for _ in range(COPIES):
         world.take(Malformed("bad", "trade", "BTC/USD", "x"), Malformed("bad", None, None, "x"))
     assert world.asked == []
     world.take(*[Malformed("bad", "book", "BTC/USD", "x")] * 3)
     assert world.asked == [(1, "BTC/USD")]
     world.take(Subscribed(1, "book", "BTC/USD", at(1)), Malformed("bad snapshot", "book", "BTC/USD", "x"))
     assert world.asked == [(1, "BTC/USD")] * 2
-    assert world.statistics.malformed == {"trade": SAMPLES, "frame": SAMPLES, "book": 4}
-    assert len(world.statistics.malformed_samples) == SAMPLES
+    assert world.statistics.malformed == {"trade": COPIES, "frame": COPIES, "book": 4}
+
+
+def test_first_bad_message_of_a_kind_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a flood of bad messages from filling the log, and the rest of them from being out of anybody's reach."""
+    monkeypatch.setattr(books, "MALFORMED_LOGGED_EVERY", 5)
+    world = World()
+    with capture_logs() as logs:
+        world.take(*[Malformed("bad", channel, None, "the frame") for channel in ("trade", None) for _ in range(7)])
+    assert [log["count"] for log in logs if log["log_level"] == "warning"] == [1, 6, 1, 6]
+    assert [log["count"] for log in logs] == [*range(1, 8)] * 2
+    assert {(log["event"], log["reason"], log["sample"]) for log in logs} == {("malformed_message", "bad", "the frame")}
 
 
 def test_each_connection_is_watched_for_itself() -> None:

@@ -66,7 +66,7 @@ async def test_crash_restarts_the_group(
                 await wait_until(lambda: collector.statistics.stored_rows > stored + 100)
     assert [log["task"] for log in logs if log["event"] == "crashed"] == ["group"] * 2
     chains = stored_books(migrated_url)
-    assert len(chains) == collector.statistics.connections == 3
+    assert len(chains) == collector.statistics.connections == collector.statistics.group.count == 3
     assert_prefixes(chains, kraken.sent)
     assert sum(verify_checksums(rows) for rows in chains.values()) == count(migrated_url)
     assert collector.statistics.rows >= count(migrated_url) + len(stored_trades(migrated_url))

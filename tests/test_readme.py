@@ -1,6 +1,7 @@
 """The README: its commands exist, its table of variables is right, and its queries answer what they say."""
 
 import re
+import shlex
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import typer
 from pydantic.fields import FieldInfo
 
-from collector.cli import app
+from collector.cli import app, run_command
 from collector.settings import Settings
 from collector.storage.database import connect
 from collector.storage.identity import claim_database
@@ -67,6 +68,30 @@ def test_every_command_is_documented() -> None:
     """Prevents a command that nobody can find, and one that is not there any more."""
     documented = re.findall(r"^\| `([a-z]+)` \| ", README.partition("## Commands")[2], re.MULTILINE)
     assert set(documented) == set(typer.main.get_group(app).commands)
+
+
+def test_what_is_said_of_taking_data_out_works(
+    market_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prevents a first export, or a first look at its files, that fails or shows nothing."""
+    first, second, after = (f"2023-11-{day}" for day in (14, 15, 16))
+    section = README.partition("## Taking data out")[2].partition("\n## ")[0]
+    section = section.replace("2026-11-22", first).replace("2026-11-23", second).replace("2026-11-24", after)
+    section = section.replace("2026, 11, 22", "2023, 11, 14").replace("2026, 11, 24", "2023, 11, 16")
+    (command,) = re.findall(r"^python -m collector (export .*)$", section, re.MULTILINE)
+    (path,) = re.findall(r"writes `(.*?)`", section)
+    look, read = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    monkeypatch.setenv("DATABASE_URL", market_url)
+    assert run_command(shlex.split(command)) == 0
+    assert (tmp_path / path).is_file()
+    capsys.readouterr()
+    exec(compile(look, "README.md", "exec"), {})
+    shown = capsys.readouterr().out
+    assert shown.count(f"{first}") == shown.count(f"{second}") == 3
+    found: dict[str, object] = {}
+    exec(compile(read, "README.md", "exec"), found)
+    assert len(capsys.readouterr().out.splitlines()) > 1000
+    assert found["candles"].num_rows > 3  # type: ignore[attr-defined]
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from importlib import metadata
@@ -22,10 +23,11 @@ def pins(path: Path) -> dict[str, str]:
     return {match[1]: match[2] for match in found if match}
 
 
-def direct_requirements() -> set[str]:
-    """Names of the packages that pyproject.toml says the code imports."""
+def direct_requirements(*extras: str) -> set[str]:
+    """Names of the packages that pyproject.toml says the code imports, with those of some extras."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    return {re.split(r"[\[;]", requirement)[0] for requirement in project["dependencies"]}
+    optional = [name for extra in extras for name in project["optional-dependencies"][extra]]
+    return {re.split(r"[\[;]", requirement)[0] for requirement in [*project["dependencies"], *optional]}
 
 
 def test_tests_run_on_the_versions_that_are_deployed() -> None:
@@ -54,7 +56,21 @@ def test_imports_of_the_collector_are_its_direct_requirements() -> None:
         re.sub(r"[-_.]+", "-", owners[name][0]).lower()
         for name in imported - sys.stdlib_module_names - {"collector", "__future__"}
     }
-    assert {"trio", "psycopg"} <= foreign <= direct_requirements()
+    assert {"trio", "psycopg"} <= foreign <= direct_requirements("export")
+
+
+def test_the_worker_does_without_what_only_commands_need() -> None:
+    """Prevents a worker that holds libraries for months that it never uses, or fails where they are not installed."""
+    code = "import sys, collector.commands.run; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert not {"typer", "pyarrow", "matplotlib"} & set(loaded.stdout.split())
+
+
+def test_commands_load_pyarrow_only_when_they_write_parquet() -> None:
+    """Prevents every command from failing where the optional package is not installed."""
+    code = "import sys, collector.cli, collector.history; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert "pyarrow" not in loaded.stdout.split()
 
 
 @pytest.mark.parametrize("path", [RUNTIME, TESTS], ids=["runtime", "tests"])

@@ -4,9 +4,10 @@ Invariant: what a person can mend ends in one line on stderr that says what to d
 is raised is a bug, whose traceback is shown.
 """
 
+import re
 import sys
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import ParamSpec
 
@@ -17,6 +18,15 @@ from collector.kraken.pairs import parse_pairs
 from collector.settings import SettingsError
 
 Parameters = ParamSpec("Parameters")
+
+_DURATION = re.compile(r"([1-9][0-9]{0,5})(ms|s|m|h|d)", re.ASCII)
+_UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
 
 
 class WrongUsage(Exception):  # noqa: N818 - what the person did, not what went wrong in here
@@ -82,3 +92,30 @@ def read_pair(option: str, text: str) -> str:
     except ValueError:
         raise WrongUsage(f"{option}: got {text!r}; it takes one of Kraken's symbols, such as BTC/USD") from None
     return symbol
+
+
+def read_duration(option: str, text: str) -> timedelta:
+    """Read a length of time such as 500ms, 1s, 15m, 1h or 1d.
+
+    Raises:
+        WrongUsage: it is none.
+
+    """
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        raise WrongUsage(f"{option}: got {text!r}; it takes a length of time, such as 500ms, 1s, 15m, 1h or 1d")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def read_choices(option: str, text: str, known: Sequence[str], *, most: int | None = None) -> tuple[str, ...]:
+    """Read a comma list of known words, each once, in the order given; at most `most` of them.
+
+    Raises:
+        WrongUsage: a word is not known, there is none, or there are too many.
+
+    """
+    words = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    if not words or not set(words) <= set(known) or (most is not None and len(words) > most):
+        takes = "one of" if most == 1 else "a comma list of"
+        raise WrongUsage(f"{option}: got {text!r}; it takes {takes} {', '.join(known)}")
+    return words

@@ -5,7 +5,6 @@ Reads only, beside collectors that write: what they commit meanwhile is left for
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from itertools import islice
 from typing import TypeVar
 
@@ -14,18 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from collector import exit_status
-from collector.commands.arguments import WrongUsage, read_pairs, read_time, told_in_one_line
+from collector.commands.arguments import read_pairs, told_in_one_line
+from collector.commands.stored_range import describe_range, read_range, refuse_unknown, refuse_unready
 from collector.commands.verify_repair import repair_stored
 from collector.commands.verify_report import print_report, report_json
-from collector.errors import UnusableDatabase
-from collector.kraken.pairs import nearest_symbols
 from collector.logs import configure_logs
 from collector.settings import load_settings
 from collector.storage import stored_rows, stored_trades
-from collector.storage.database import Connection, connect, translated
-from collector.storage.schema import TABLES
+from collector.storage.database import Connection, connect
 from collector.storage.stored_runs import book_runs, covered_span, stored_runs
-from collector.storage.table_faults import columns
 from collector.verification.checks import (
     BookVerification,
     StoredRun,
@@ -36,7 +32,6 @@ from collector.verification.checks import (
 )
 from collector.verification.findings import Finding, Findings
 
-READ_TABLES = ("kraken_trades", "kraken_orderbook", "kraken_coverage", "kraken_absent_trades")
 PROGRESS_ROWS = 1000  # between two steps of the bar, which are read ahead: a hundred steps a second
 
 Item = TypeVar("Item")
@@ -57,13 +52,13 @@ def verify(
 
     Returns the exit status: 0 nothing is wrong, 1 something is, or nothing could be verified, 2 wrong usage.
     """
-    span = _read_range(since, until)
+    span = read_range(since, until)
     wanted = None if pairs is None else read_pairs("--pairs", pairs)
     settings = load_settings()
     connection = connect(settings.database_url.get_secret_value(), application_name="collector: verify")
     try:
-        _refuse_unready(connection)
-        _refuse_unknown(connection, wanted)
+        refuse_unready(connection)
+        refuse_unknown(connection, wanted)
         if repair:
             configure_logs(settings)  # repair tells of what it does as the collector does
             repair_stored(settings, stored_trades.stored_pairs(connection) if wanted is None else wanted)
@@ -73,7 +68,7 @@ def verify(
     finally:
         connection.close()
     if all(tally.is_empty for tally in findings.tallies.values()):
-        print(f"Nothing is stored {_describe(span, covered)}.", file=sys.stderr)
+        print(f"Nothing is stored {describe_range(span, covered)}.", file=sys.stderr)
         return exit_status.FOUND_WRONG
     if as_json:
         print(report_json(findings, span))
@@ -154,36 +149,6 @@ def _dated(connection: Connection, finding: Finding) -> Finding:
     return msgspec.structs.replace(finding, time=stored_trades.time_at(connection, finding.pair, finding.seq))
 
 
-def _read_range(since: str | None, until: str | None) -> TimeRange:
-    span = TimeRange(_read_bound("--since", since), _read_bound("--until", until))
-    if span.since is not None and span.until is not None and span.since >= span.until:
-        raise WrongUsage(f"--until: got {until!r}; it takes a time after that of --since, {since!r}")
-    return span
-
-
-def _read_bound(option: str, text: str | None) -> datetime | None:
-    """A time in UTC without a zone, as the tables have it."""
-    return None if text is None else read_time(option, text).replace(tzinfo=None)
-
-
-def _refuse_unready(connection: Connection) -> None:
-    for table in READ_TABLES:
-        with translated():
-            present = columns(connection, table)
-        if not TABLES[table].keys() <= present.keys():
-            raise UnusableDatabase(f"{table} is not there, or older than this collector: run its migrate command")
-
-
-def _refuse_unknown(connection: Connection, pairs: Sequence[str] | None) -> None:
-    if pairs is None:
-        return
-    known = stored_trades.stored_pairs(connection)
-    for pair in pairs:
-        if pair not in known and not stored_rows.has_book(connection, pair):
-            nearest = ", ".join(nearest_symbols(pair, known) or known[:3]) or "none yet"
-            raise WrongUsage(f"--pairs: got {pair!r}, of which nothing is stored; stored are, for example: {nearest}")
-
-
 def _progress() -> Progress:
     """A bar on a terminal, nothing elsewhere; on stderr, so that the report can be piped."""
     console = Console(stderr=True)
@@ -204,12 +169,3 @@ def _shown(items: Iterable[Item], progress: Progress, task: TaskID) -> Iterator[
     while batch := list(islice(iterator, PROGRESS_ROWS)):
         yield from batch
         progress.advance(task, len(batch))
-
-
-def _describe(span: TimeRange, covered: tuple[str, str] | None) -> str:
-    """A range in which nothing was found, and where to look instead."""
-    if covered is None:
-        return "yet"
-    begin = "" if span.since is None else f"from {span.since} "
-    end = "on" if span.until is None else f"up to {span.until}"
-    return f"{begin}{end}; coverage goes from {covered[0]} to {covered[1]}"

@@ -12,6 +12,8 @@ from collector.earliest import EARLIEST
 from collector.errors import MalformedMessage
 
 LATEST_AHEAD = timedelta(days=1)  # a wrong clock, here or there, is taken up to here
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _WIDTH = len("2026-08-24T22:21:58.345080Z")
 _SECOND_WIDTH = len("2026-08-24T22:21:58.")
@@ -25,6 +27,16 @@ def format_time(moment: datetime) -> str:
 def read_time(text: str) -> datetime:
     """Read what `format_time` wrote."""
     return datetime.fromisoformat(text)
+
+
+def microseconds(moment: datetime) -> int:
+    """An aware time as whole microseconds since 1970."""
+    return (moment - EPOCH) // _MICROSECOND
+
+
+def from_microseconds(count: int) -> datetime:
+    """The time that is that many microseconds after 1970, in UTC."""
+    return EPOCH + count * _MICROSECOND
 
 
 class TimeReader:

@@ -126,8 +126,8 @@ def last_snapshots(connection: Connection, runs: Sequence[tuple[str, int, str]],
         return [Snapshot(*row) for row in connection.execute(_LAST_SNAPSHOTS, arguments)]
 
 
-def rows_since(connection: Connection, snapshots: Sequence[Snapshot], until: datetime) -> Iterator[list[bytes]]:
-    """The rows of some chains from a snapshot of each up to a time, by chain and seq, as `book_rows` gives them."""
+def rows_since(connection: Connection, snapshots: Sequence[Snapshot], until: datetime | None) -> Iterator[list[bytes]]:
+    """The rows of some chains from a snapshot of each up to a time, by chain and seq, as `book_rows` has them."""
     if not snapshots:
         return
     of = {

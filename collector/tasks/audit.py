@@ -99,7 +99,7 @@ class _Auditor:
             if is_found:
                 break
             if window.is_full:
-                log.warning("audit_given_up", pair=rows.pair, reason=f"more than {MAX_WINDOW} updates meanwhile")
+                log.warning("audit_given_up", pair=rows.pair, detail=f"more than {MAX_WINDOW} updates meanwhile")
                 return None
             if not tries_left:
                 differences = await trio.to_thread.run_sync(search.differences, window.updates())

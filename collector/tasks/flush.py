@@ -59,6 +59,7 @@ async def flush(
                 spool.belongs_to(spool.successor)
             statistics.rows = spool.rows
             async for batch in records:
+                statistics.spooled(spool.number, trio.current_time())
                 await _append(spool, batch, intake)
                 statistics.rows = spool.rows
                 if spool.open_rows >= settings.flush_rows or spool.open_bytes >= SEGMENT_BYTES:

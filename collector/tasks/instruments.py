@@ -53,9 +53,7 @@ async def follow_instruments(
                         _announce(wanted, settings.selection.wanted(listing.pairs))
         except FeedError as error:
             delay = error.pause + backoff.delay(trio.current_time() - started)
-            log.warning(
-                "instruments_out_of_reach", reason=error.reason, detail=error.detail, reconnect_in=round(delay, 2)
-            )
+            log.warning("instruments_out_of_reach", reason=error.reason, detail=error.detail, retry_in=round(delay, 2))
             await trio.sleep(delay)
 
 

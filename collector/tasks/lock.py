@@ -144,7 +144,7 @@ class _Locksmith:
         mine = frozenset(pair for pair, owner in owned.items() if owner == self._member.identity) or wanted
         pairs = (self._assignment.pairs.value | mine) & wanted
         if pairs != self._assignment.pairs.value:
-            log.warning("locks_out_of_reach", error=str(error), collecting=sorted(pairs))
+            log.warning("locks_out_of_reach", error=str(error), pairs=sorted(pairs))
             self._assignment.pairs.value = pairs
 
     def _presence(self) -> Presence:
@@ -165,7 +165,7 @@ class _Locksmith:
         if taken := pairs - before:
             log.info("pairs_taken", pairs=sorted(taken))
         if yielded := before - pairs:
-            log.warning("pairs_yielded", pairs=sorted(yielded), reason="another collector holds them")
+            log.warning("pairs_yielded", pairs=sorted(yielded), detail="another collector holds them")
         if pairs != self._told and (waiting := self._assignment.wanted.value - pairs):
             log.info("standing_by", pairs=len(waiting))
         self._told = pairs

@@ -38,13 +38,14 @@ class PublishQueue:
 
     def __init__(self, statistics: Statistics) -> None:
         self._statistics = statistics
-        self._sender, self.receiver = trio.open_memory_channel[list[Record]](QUEUE_BATCHES)
+        self._sender, self.receiver = trio.open_memory_channel[tuple[float, list[Record]]](QUEUE_BATCHES)
         self._published: dict[str, tuple[set[int], deque[int]]] = {}
 
     def offer(self, records: list[Record]) -> None:
         """Publish the rows among these, if there is room."""
         try:
-            self._sender.send_nowait(records)
+            since = self._statistics.under_way.batch
+            self._sender.send_nowait((trio.current_time() if since is None else since, records))
         except trio.WouldBlock:
             self._statistics.unpublished += sum(isinstance(record, BookRow | Trade) for record in records)
 
@@ -110,7 +111,7 @@ async def publish(settings: Settings, queue: PublishQueue, statistics: Statistic
         settings.redis_address, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=retry
     )
     failing = False
-    async for records in queue.receiver:
+    async for since, records in queue.receiver:
         messages = queue.messages(records)
         for start in range(0, len(messages), PIPELINE_MESSAGES):
             part = messages[start : start + PIPELINE_MESSAGES]
@@ -124,6 +125,7 @@ async def publish(settings: Settings, queue: PublishQueue, statistics: Statistic
                 await trio.sleep(RETRY_AFTER)
             else:
                 statistics.published += len(part)
+                statistics.publish_latency.observe(trio.current_time() - since)
                 if failing:
                     log.info("redis_available", unpublished=statistics.unpublished)
                 failing = False

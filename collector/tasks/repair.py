@@ -142,7 +142,7 @@ class _Repairs:
             while trio.current_time() < deadline and self._occasion() == occasion and await self._work(session):
                 pass
         if repaired := self._statistics.repaired_trades - before:
-            log.info("trades_repaired", trades=repaired, still_missing=self._statistics.missing_trades.total())
+            log.info("trades_repaired", trades=repaired, missing=self._statistics.missing_trades.total())
 
     def _occasion(self) -> tuple[int, frozenset[str]]:
         """What calls for a look when it changes."""
@@ -262,7 +262,7 @@ class _Repairs:
                 since=since,
                 first_id=gap.first,
                 last_id=gap.last,
-                reason=f"more than {TRADES_LIMIT} trades within one nanosecond, or a cursor that does not move",
+                detail=f"more than {TRADES_LIMIT} trades within one nanosecond, or a cursor that does not move",
             )
         if taken.absent:
             await session.call(missing_trades.record_absent, pair, taken.absent)

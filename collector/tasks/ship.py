@@ -84,7 +84,7 @@ async def ship_segments(
             told_at = trio.current_time()
         if failure not in told:
             told.add(failure)
-            log.warning("storage_unavailable", error=failure, segments=len(spool.sealed), told_again_in=TOLD_EVERY)
+            log.warning("storage_unavailable", error=failure, segments=len(spool.sealed))
         await trio.sleep(backoff.delay(trio.current_time() - started))
 
 
@@ -105,8 +105,7 @@ async def _ship_while_connected(
                     partial(_ship, isolate=True), spool, number, database, timeout=ISOLATE_TIMEOUT
                 )
             spool.forget(number)
-            statistics.stored_rows += shipped.stored
-            statistics.shipped_segments += 1
+            statistics.committed(number, shipped.stored, trio.current_time())
             waiting.value = spool.shippable
             _tell(number, shipped, doubts, told)
 
@@ -116,15 +115,15 @@ def _tell(number: int, shipped: _Shipped, doubts: Doubts, told: set[tuple[str, i
     if shipped.lost:
         log.error(
             "segments_lost",
-            first=shipped.lost.start,
-            last=shipped.lost.stop - 1,
+            first_segment=shipped.lost.start,
+            last_segment=shipped.lost.stop - 1,
             what_to_do="see above whether they were damaged on the disk; if not, a failover or a backup set the"
             " database back: what it lacks of books is in kraken_gaps, trades are fetched again",
         )
     for row in shipped.apart:
         is_new = (row.pair, row.chain) not in told
         if row.error is not None:
-            log.error("row_rejected", pair=row.pair, chain=row.chain, error=row.error, kept_in=str(row.file))
+            log.error("row_rejected", pair=row.pair, chain=row.chain, error=row.error, moved_to=str(row.file))
         elif is_new:
             log.error(
                 "run_broken",
@@ -132,7 +131,7 @@ def _tell(number: int, shipped: _Shipped, doubts: Doubts, told: set[tuple[str, i
                 chain=row.chain,
                 reason=row.reason,
                 segment=number,
-                kept_in=str(row.file.parent),
+                moved_to=str(row.file.parent),
                 what_to_do="nothing: a new run begins; the rows behind the hole, which fit no book, are kept there",
             )
         if row.chain is not None and is_new:

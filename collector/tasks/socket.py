@@ -82,11 +82,7 @@ async def run_socket(
         await events.send(Disconnected(number, failure.reason, connection.last_frame_at))
         delay = failure.pause + backoff.delay(trio.current_time() - started)
         log.warning(
-            "disconnected",
-            connection=number,
-            reason=failure.reason,
-            detail=failure.detail,
-            reconnect_in=round(delay, 2),
+            "disconnected", connection=number, reason=failure.reason, detail=failure.detail, retry_in=round(delay, 2)
         )
         await trio.sleep(delay)
 
@@ -123,6 +119,7 @@ class _Connection:
 
     async def _receive(self, websocket: WebSocketConnection, subscriptions: Subscriptions) -> None:
         decoder = Decoder(lambda: datetime.now(UTC))
+        under_way = self._statistics.under_way
         while True:
             self._receiving = True
             frames = await receive_messages(websocket)
@@ -130,6 +127,8 @@ class _Connection:
             self._frames += len(frames)
             self._statistics.frames += len(frames)
             self.last_frame_at = trio.current_time()
+            if under_way.unread is None:
+                under_way.unread = self.last_frame_at
             for message in itertools.chain.from_iterable(map(decoder.decode, frames)):
                 match message:
                     case Response():

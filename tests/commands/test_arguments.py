@@ -1,10 +1,18 @@
 """Arguments are read in one way, and what a person can mend is told in one line with its exit status."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from collector.commands.arguments import WrongUsage, read_pair, read_pairs, read_time, told_in_one_line
+from collector.commands.arguments import (
+    WrongUsage,
+    read_choices,
+    read_duration,
+    read_pair,
+    read_pairs,
+    read_time,
+    told_in_one_line,
+)
 from collector.errors import StorageUnavailable, UnusableDatabase
 from collector.settings import SettingsError
 
@@ -35,6 +43,24 @@ def test_pairs() -> None:
     for text in ("bitcoin", "BTC/USD,ETH/EUR", ""):
         with pytest.raises(WrongUsage, match=r"^PAIR: got .*; it takes one of Kraken's symbols"):
             read_pair("PAIR", text)
+
+
+def test_lengths_of_time() -> None:
+    """Prevents a minute from being taken for a month or a millisecond, and a length of nothing."""
+    seconds = {"500ms": 0.5, "1s": 1, " 15m ": 900, "1h": 3600, "1d": 86400}
+    for text, length in seconds.items():
+        assert read_duration("--every", text) == timedelta(seconds=length)
+    for text in ("", "1", "0s", "-1s", "1.5s", "1M", "1 s", "9999999s"):
+        with pytest.raises(WrongUsage, match=r"^--every: got .*; it takes a length of time, such as"):
+            read_duration("--every", text)
+
+
+def test_choices_are_known_words() -> None:
+    """Prevents a word that is misspelt from being passed over."""
+    assert read_choices("--what", "b, a,b", ("a", "b", "c")) == ("b", "a")
+    for text, most in (("", None), ("d", None), ("a,d", None), ("a,b", 1)):
+        with pytest.raises(WrongUsage, match=r"^--what: got .*; it takes (one|a comma list) of a, b, c"):
+            read_choices("--what", text, ("a", "b", "c"), most=most)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,11 @@ EXIT_DEADLINE = 10.0  # seconds from a signal to the exit: what the collector pr
 POLL_INTERVAL = 0.05
 LOG_TAIL = 4000  # characters of a log that a failure shows
 KB_PER_MB = 1024
+BASE_ENVIRONMENT = {
+    "PYTHONPATH": str(PROJECT),
+    "LANG": "C.UTF-8",
+    "LOG_LEVEL": "debug",  # at which no event is left out as a repetition, so that tests can wait for one more of it
+}
 
 
 class Log:
@@ -66,7 +71,7 @@ class Worker:
             self.process = subprocess.Popen(
                 command,
                 cwd=log.path.parent,
-                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), "LANG": "C.UTF-8", **environment},
+                env={"PATH": os.environ["PATH"], **BASE_ENVIRONMENT, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,7 @@ from collector.tasks.live import live_line, show_live
 def test_line_shows_the_digits_as_sent() -> None:
     """Prevents a price on the screen from being another than the one that is stored."""
     statistics = Statistics()
-    statistics.pairs["BTC/USD"] = PairStatistics(b"62999.90", b"63000.10", b"63000.00")
-    statistics.desyncs["checksum"] = 2
+    statistics.pairs["BTC/USD"] = PairStatistics(b"62999.90", b"63000.10", b"63000.00", Counter(checksum=2))
     line = live_line(statistics, 1234, "BTC/USD", 1234.6)
     assert line.startswith("BTC/USD  bid 62999.90  ask 63000.10  last trade 63000.00  |")
     assert "1,235 rows/s" in line

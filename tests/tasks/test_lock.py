@@ -54,7 +54,7 @@ def settings_with(url: str, tmp_path: Path, *pairs: str) -> Settings:
 @asynccontextmanager
 async def holding(settings: Settings, spool: Spool) -> AsyncIterator[AsyncValue[frozenset[str]]]:
     """What a lock task tells to collect, for the length of the block."""
-    assignment = Assignment(settings.selection.named)
+    assignment = Assignment(wanted=settings.selection.named)
     pairs = assignment.pairs
     async with trio.open_nursery() as nursery:
         nursery.start_soon(share_pairs, settings, assignment, lambda: pairs.value, spool, Statistics(), trio.Event())
@@ -120,7 +120,7 @@ async def test_lost_runs_are_ended(migrated_url: str, tmp_path: Path, spool: Spo
                 await trio.sleep(1)
                 assert not any(of.is_ended for of in coverage(migrated_url)), "its spool is heard of"
                 connection.execute("UPDATE kraken_coverage SET spool = gen_random_uuid() WHERE pair = 'BTC/USD'")
-                await wait_until(lambda: coverage(migrated_url)[0].is_ended)
+                await wait_until(lambda: sum(log["event"] == "run_of_lost_spool" for log in logs) == 2)
     assert [(of.pair, of.end_reason) for of in coverage(migrated_url)] == [("BTC/USD", "spool_lost"), ("ETH/USD", None)]
     told = [(log["pair"], log["channel"]) for log in logs if log["event"] == "run_of_lost_spool"]
     assert sorted(told) == [("BTC/USD", "book"), ("BTC/USD", "trade")]

@@ -122,7 +122,7 @@ async def test_redis_that_comes_and_goes(migrated_url: str, tmp_path: Path, monk
     assert "crashed" not in {log["event"] for log in logs}
 
 
-def test_queue_without_a_reader() -> None:
+async def test_queue_without_a_reader() -> None:
     """Prevents a publisher that does not keep up from holding up the book task, or from filling the memory."""
     statistics = Statistics()
     queue = PublishQueue(statistics)

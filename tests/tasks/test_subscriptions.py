@@ -86,7 +86,7 @@ async def test_no_pair_accepted(tmp_path: Path) -> None:
     assert all(log["nearest"][0] == "BTC/USD" for log in refused)
     (disconnected,) = [log for log in logs if log["event"] == "disconnected"]
     assert disconnected["reason"] == "no_pair_accepted"
-    assert disconnected["reconnect_in"] == subscriptions.REFUSED_RETRY
+    assert disconnected["retry_in"] == subscriptions.REFUSED_RETRY
 
 
 async def test_report_without_rest(tmp_path: Path) -> None:
