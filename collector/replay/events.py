@@ -83,7 +83,7 @@ class BookReader:
                 count += 1
         while self._ahead and (until >= self._end or self._is_overdue(until)):
             self._skip_hole(events)
-        if not self._has_begun and nanoseconds(until) > self._place:
+        if not self._has_begun and not self._ahead and nanoseconds(until) > self._place:
             self._begin(events)
         self._pace(count)
         return events

@@ -1,5 +1,6 @@
 """Worker threads that read history, a few connections between them, and how a stream is kept a page ahead."""
 
+import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Concatenate, ParamSpec, TypeVar
@@ -25,7 +26,9 @@ class Readers:
     def __init__(self, url: str) -> None:
         self._url = url
         self._limiter = trio.CapacityLimiter(READERS)
+        self._lock = threading.Lock()  # over what follows
         self._idle: list[Connection] = []
+        self._is_closed = False
 
     async def call(
         self,
@@ -41,26 +44,43 @@ class Readers:
         """
 
         def run() -> Result:
-            connection = self._idle.pop() if self._idle else self._connect()
+            connection = self._take() or self._connect()
             try:
                 result = function(connection, *args, **kwargs)
             except BaseException:
                 connection.close()
                 raise
-            self._idle.append(connection)
+            self._give_back(connection)
             return result
 
         return await trio.to_thread.run_sync(run, limiter=self._limiter, abandon_on_cancel=True)
 
     def _connect(self) -> Connection:
         connection = connect(self._url, application_name="collector: replay")
-        prepare_reading(connection)
+        try:
+            prepare_reading(connection)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
+    def _take(self) -> Connection | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None
+
+    def _give_back(self, connection: Connection) -> None:
+        with self._lock:
+            if self._is_closed:
+                connection.close()
+            else:
+                self._idle.append(connection)
+
     def close(self) -> None:
-        """Close the connections that are idle."""
-        while self._idle:
-            self._idle.pop().close()
+        """Close the connections; one that a call left behind is at work on is closed when that ends."""
+        with self._lock:
+            self._is_closed = True
+            while self._idle:
+                self._idle.pop().close()
 
     @asynccontextmanager
     async def open_pages(
