@@ -46,7 +46,7 @@ async def main(ws_url: str, rest_url: str, pair: str, depth: str, wanted: str) -
     async with bot:
         await bot.add_book(pairs=[pair])
         await bot.done.wait()
-    print(json.dumps({"errors": bot.errors, "messages": bot.messages, "snapshots": bot.snapshots, **bot.books}))
+    json.dump({"errors": bot.errors, "messages": bot.messages, "snapshots": bot.snapshots, **bot.books}, sys.stdout)
 
 
 asyncio.run(main(*sys.argv[1:]))

@@ -114,7 +114,7 @@ def _refuse_unwatched(connection: Connection, pairs: Sequence[str] | None) -> No
 
 def _describe(market: StoredMarket) -> str:
     """What a client can subscribe to."""
-    lines = [f"Replaying from {format_nanoseconds(market.start)} to {format_nanoseconds(market.until)}:"]
+    lines = [f"Replaying from {format_nanoseconds(market.start)} up to {format_nanoseconds(market.end)}:"]
     for symbol in market.instruments:
         depths = market.depths[symbol]
         books = market.stretches("book", symbol, max(depths, default=0))

@@ -95,7 +95,8 @@ class _SideView:
         seen = self._seen
         if was_whole:  # all was seen until now, and nothing has come into sight from beyond
             last = {level.rank: level for level in levels}
-            return [level for level in last.values() if level.token is None or level.rank in seen]
+            told = [level for level in last.values() if level.token is None or level.rank in seen]
+            return sorted(told, key=lambda level: level.token is not None)  # what makes room comes first
         removed = {level.rank for level in levels if level.token is None}
         told = [
             level_removed(level)

@@ -31,8 +31,15 @@ class StoredMarket:
     @property
     def start(self) -> int:
         """When the first of it was watched."""
-        lowest = min(BOOK_DEPTHS)
-        return min(stretch.start for topic in self.runs for stretch in self.stretches(*topic, depth=lowest))
+        return min(of_topic[0].start for of_topic in self._all_stretches())
+
+    @property
+    def end(self) -> int:
+        """Up to before when the last of it was watched."""
+        return max(of_topic[-1].end for of_topic in self._all_stretches())
+
+    def _all_stretches(self) -> list[list[Stretch]]:
+        return [self.stretches(*topic, depth=min(BOOK_DEPTHS)) for topic in self.runs]
 
     def stretches(self, channel: str, symbol: str, depth: int) -> list[Stretch]:
         """What can be shown of a topic, in order."""

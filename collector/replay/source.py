@@ -60,6 +60,7 @@ class ReplaySource:
         self.loop = loop
         self._speed = speed
         self._start = self._last = market.start
+        self._end = market.end
         self._clocks: list[MarketClock] = []
         self._left: deque[tuple[float, int]] = deque()  # places, and until when each is kept, on trio's clock
 
@@ -70,7 +71,7 @@ class ReplaySource:
     @asynccontextmanager
     async def open_session(self) -> AsyncGenerator[Session, None]:
         """Begin at the start, or at a place that was left."""
-        clock = MarketClock(self._take_place(), self.market.until, self._speed)
+        clock = MarketClock(self._take_place(), self._end, self._speed)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(clock.run)
             self._clocks.append(clock)
@@ -165,8 +166,8 @@ class _ReplaySession:
                         async for batch in batches:
                             yield batch
                 if len(stretches) > 1:
-                    await self._end_at_hole(stretches[0])
-                await self._clock.reach(self._market.until)
+                    await self._end_at_hole(stretches)
+                await self._clock.reach(self._market.end)
                 if self._source.loop:
                     self._end(GOING_AWAY, "the end of the range: connect again to begin again", None)
             finally:
@@ -188,12 +189,12 @@ class _ReplaySession:
                     sent += len(batch)
                     self._clock.pass_to(page[sent - 1].time)
 
-    async def _end_at_hole(self, stretch: Stretch) -> NoReturn:
-        closed_at = close_time(stretch.end, self._topics.values())
+    async def _end_at_hole(self, stretches: Sequence[Stretch]) -> NoReturn:
+        closed_at = close_time(stretches, self._topics.values())
         await self._clock.reach(closed_at)
         place = next_place(closed_at, self._topics.values())
         until = "the end" if place is None else format_nanoseconds(place)
-        self._end(GOING_AWAY, f"{stretch.end_reason}: connect again to go on from {until}", place)
+        self._end(GOING_AWAY, f"{stretches[0].end_reason}: connect again to go on from {until}", place)
 
     def _end(self, code: int, reason: str, place: int | None) -> NoReturn:
         """End the connection; the first topic that does so leaves the place (None: the start)."""

@@ -5,6 +5,7 @@ followed until a later one begins that goes on for longer, so that every run tha
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 from collector.replay.moments import MICROSECOND, read_nanoseconds
@@ -41,7 +42,7 @@ def book_stretches(runs: Iterable[StoredRun], since: int, until: int, depth: int
             last = stretches[-1]
             if last.end >= run.end:
                 continue
-            stretches[-1] = last._replace(end=min(last.end, run.start + MICROSECOND))
+            stretches[-1:] = [last._replace(end=run.start + MICROSECOND)] if last.start < run.start else []
         stretches.append(run)
     return stretches
 
@@ -72,21 +73,21 @@ def _within(runs: Iterable[StoredRun], since: int, until: int, depth: int) -> li
 
 def ahead_of(stretches: Sequence[Stretch], place: int) -> list[Stretch]:
     """Those that are not over at a time; where two of them meet, the later one counts."""
-    following = [*(stretch.start for stretch in stretches[1:]), None]
     return [
         stretch
-        for stretch, start in zip(stretches, following, strict=True)
-        if stretch.end > place and (start is None or start > place)
+        for stretch, following in zip_longest(stretches, stretches[1:])
+        if stretch.end > place and (following is None or following.start > place)
     ]
 
 
-def close_time(first_end: int, topics: Iterable[Sequence[Stretch]]) -> int:
-    """When a connection closes of which one topic's stretch ends: with the last of those that end by the same gap.
+def close_time(ending: Sequence[Stretch], topics: Iterable[Sequence[Stretch]]) -> int:
+    """When a connection closes of which one topic ends a stretch: with the last of those that end by the same gap.
 
-    Each topic is given by its stretches from the present one on.
+    Each topic is given by its stretches from the present one on; the one that ends has another.
     """
-    ends = [ahead[0].end for ahead in topics if ahead]
-    return max((end for end in ends if first_end <= end <= first_end + SAME_GAP), default=first_end)
+    end, following, *_ = ending
+    latest = min(end.end + SAME_GAP, max(end.end, following.start))
+    return max((ahead[0].end for ahead in topics if ahead and end.end <= ahead[0].end <= latest), default=end.end)
 
 
 def next_place(closed_at: int, topics: Iterable[Sequence[Stretch]]) -> int | None:

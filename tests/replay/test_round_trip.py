@@ -1,40 +1,21 @@
 """What was collected, replayed and collected again is what was collected."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from collecting import collecting, count, open_kraken, open_market, settings_for, wait_until
 from conftest import new_database
 from embedded import EmbeddedPostgres
+from replaying import open_replay
 from stored import assert_same, coverage, entries, stored_books, stored_trades, verify_checksums
 
 from collector.backoff import Backoff
-from collector.replay.market import read_market
-from collector.replay.readers import Readers
-from collector.replay.source import ReplaySource
-from collector.storage.database import connect
 from collector.tasks import repair
 
 PAIRS = ("BTC/USD", "ETH/USD", "XRP/USD")
 FROM_KRAKEN = "SELECT count(*) FROM kraken_orderbook WHERE type = 'update' OR seq = 0"
 TRADES = "SELECT count(*) FROM kraken_trades"
 HOLE = 2.0  # seconds, in which more is traded than the 50 that a new subscription is shown
-A_WHILE = timedelta(days=1)
-
-
-@asynccontextmanager
-async def open_replay(url: str, speed: float | None = None, *, loop: bool = False) -> AsyncIterator[ReplaySource]:
-    """A replay of all that a database holds."""
-    now = datetime.now(UTC).replace(tzinfo=None)
-    with connect(url, application_name="tests") as connection:
-        market = read_market(connection, None, now - A_WHILE, now + A_WHILE)
-    assert market is not None
-    readers = Readers(url)
-    yield ReplaySource(market, readers, speed, loop=loop)
-    readers.close()
 
 
 async def test_collecting_from_a_replay_stores_the_same_rows(
@@ -63,7 +44,8 @@ async def test_collecting_from_a_replay_stores_the_same_rows(
                 await wait_until(lambda: not collector.statistics.missing_trades.total())
         rows, trades = count(first, FROM_KRAKEN), count(first, TRADES)
         async with open_replay(first) as replay, open_kraken(replay) as kraken:
-            async with collecting(settings_for(kraken, second, tmp_path / "second", pairs=PAIRS)) as collector:
+            settings = settings_for(kraken, second, tmp_path / "second", pairs=PAIRS)
+            async with collecting(settings) as collector:
                 await wait_until(lambda: count(second, FROM_KRAKEN) >= rows)
                 await wait_until(lambda: count(second, TRADES) >= trades)
         assert collector.statistics.connections == 2
@@ -71,9 +53,11 @@ async def test_collecting_from_a_replay_stores_the_same_rows(
         assert_same(stored_trades(second), stored_trades(first))
         chains, again = stored_books(first), stored_books(second)
         assert len(chains) == len(again) == 2 * len(PAIRS)
-        for (key, before), (key_again, after) in zip(sorted(chains.items()), sorted(again.items()), strict=True):
+        for (key, rows_before), (key_again, rows_after) in zip(
+            sorted(chains.items()), sorted(again.items()), strict=True
+        ):
             assert key[0] == key_again[0]
-            assert_same(entries(after), entries(before))
-            verify_checksums(after)
+            assert_same(entries(rows_after), entries(rows_before))
+            verify_checksums(rows_after)
         ended = [(run.pair, run.end_reason) for run in coverage(second) if run.end_reason != "shutdown"]
         assert sorted(ended) == [(pair, "closed_1001") for pair in PAIRS]

@@ -101,9 +101,12 @@ async def test_a_replay_begins_in_the_middle_with_the_book_of_that_time(tape: Ta
     expected = of_pair(tape.before, "BTC/USD")
     since = read_time(timestamps(expected)[len(expected) // 2]).replace(tzinfo=None)
     with trio.fail_after(DEADLINE):
-        async with open_replay(tape.url, since=since) as source, open_kraken(source) as kraken:
-            async with connected(kraken.address) as client:
-                _, (snapshot, *frames) = await follow(client)
+        async with (
+            open_replay(tape.url, since=since) as source,
+            open_kraken(source) as kraken,
+            connected(kraken.address) as client,
+        ):
+            _, (snapshot, *frames) = await follow(client)
     assert frames == expected[-len(frames) :]
     assert len(frames) == len([time for time in timestamps(expected) if read_time(time).replace(tzinfo=None) >= since])
     book, truth = NaiveBook(100), NaiveBook(100)
@@ -128,10 +131,13 @@ async def test_each_client_begins_at_the_start(tape: Tape) -> None:
             received.append([frame for frame in client.received if str(frame).startswith(BOOK)])
 
     with trio.fail_after(DEADLINE):
-        async with open_replay(tape.url, 20.0) as source, open_kraken(source) as kraken:
-            async with trio.open_nursery() as nursery:
-                for _ in range(3):
-                    await nursery.start(run)
+        async with (
+            open_replay(tape.url, 20.0) as source,
+            open_kraken(source) as kraken,
+            trio.open_nursery() as nursery,
+        ):
+            for _ in range(3):
+                await nursery.start(run)
     assert received == [expected] * 3
 
 
@@ -155,13 +161,16 @@ async def test_the_original_spacing_is_kept(tape: Tape, speed: float) -> None:
     """
     arrived: list[tuple[float, float]] = []
     with trio.fail_after(DEADLINE):
-        async with open_replay(tape.url, speed) as source, open_kraken(source) as kraken:
-            async with connected(kraken.address) as client:
-                await client.subscribe("book", "BTC/USD", depth=100)
-                await client.frame()  # the snapshot, which does not wait for the market to move
-                while len(arrived) < 50:
-                    (time,) = timestamps([await client.frame()])
-                    arrived.append((trio.current_time(), read_time(time).timestamp()))
+        async with (
+            open_replay(tape.url, speed) as source,
+            open_kraken(source) as kraken,
+            connected(kraken.address) as client,
+        ):
+            await client.subscribe("book", "BTC/USD", depth=100)
+            await client.frame()  # the snapshot, which does not wait for the market to move
+            while len(arrived) < 50:
+                (time,) = timestamps([await client.frame()])
+                arrived.append((trio.current_time(), read_time(time).timestamp()))
     (began, first), *rest = arrived
     late = [at - began - (time - first) / speed for at, time in rest]
     assert min(late) > -0.25
@@ -170,24 +179,26 @@ async def test_the_original_spacing_is_kept(tape: Tape, speed: float) -> None:
 
 async def test_what_was_not_stored_is_refused_in_krakens_words(tape: Tape) -> None:
     """Prevents a bot from waiting for a pair, or trusting a depth, of which nothing is stored."""
-    async with open_replay(tape.url, pairs=["BTC/USD"]) as source, open_kraken(source) as kraken:
-        async with connected(kraken.address) as client:
-            for symbol, depth, error in [
-                ("ETH/USD", 100, "Currency pair not supported ETH/USD"),
-                ("BTC/USD", 500, "Subscription depth not supported"),
-            ]:
-                answer = await client.subscribe("book", symbol, depth=depth)
-                assert (answer["success"], answer["error"], answer["symbol"]) == (False, error, symbol)
-            answer = await client.subscribe("book", "BTC/USD", depth=27)
-            assert (answer["success"], answer["error"]) == (False, "Subscription depth not supported")
+    async with (
+        open_replay(tape.url, pairs=["BTC/USD"]) as source,
+        open_kraken(source) as kraken,
+        connected(kraken.address) as client,
+    ):
+        for symbol, depth, error in [
+            ("ETH/USD", 100, "Currency pair not supported ETH/USD"),
+            ("BTC/USD", 500, "Subscription depth not supported"),
+        ]:
+            answer = await client.subscribe("book", symbol, depth=depth)
+            assert (answer["success"], answer["error"], answer["symbol"]) == (False, error, symbol)
+        answer = await client.subscribe("book", "BTC/USD", depth=27)
+        assert (answer["success"], answer["error"]) == (False, "Subscription depth not supported")
 
 
 async def test_instruments_have_the_decimals_of_what_is_stored(tape: Tape) -> None:
     """Prevents a bot that formats numbers by the instruments from computing other checksums."""
-    async with open_replay(tape.url) as source, open_kraken(source) as kraken:
-        async with connected(kraken.address) as client:
-            await client.ask({"method": "subscribe", "params": {"channel": "instrument"}})
-            pairs = (await client.message())["data"]["pairs"]
+    async with open_replay(tape.url) as source, open_kraken(source) as kraken, connected(kraken.address) as client:
+        await client.ask({"method": "subscribe", "params": {"channel": "instrument"}})
+        pairs = (await client.message())["data"]["pairs"]
     assert {pair["symbol"]: (pair["price_precision"], pair["qty_precision"]) for pair in pairs} == {
         "BTC/USD": (1, 8),
         "ETH/USD": (2, 8),
