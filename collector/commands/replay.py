@@ -27,6 +27,9 @@ __all__ = ["DEFAULT_PORT", "replay"]
 
 READ_TABLES = ("kraken_trades", "kraken_orderbook", "kraken_coverage")
 FASTEST = "max"
+# Seconds after which a thread that reads history lets the one that sends go on: the interpreter's 5 ms would show in
+# the spacing of messages.
+SWITCH_INTERVAL = 0.0005
 
 
 @told_in_one_line
@@ -62,6 +65,7 @@ def replay(
         print(f"Nothing was watched from {begin} to {end}; {covered}.", file=sys.stderr)
         return exit_status.FOUND_WRONG
     print(_describe(market), file=sys.stderr, flush=True)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     return serve_until_stopped(partial(_open_source, url, market, times_faster, loop=loop), port)
 
 

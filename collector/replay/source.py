@@ -60,7 +60,7 @@ class ReplaySource:
         self.loop = loop
         self._speed = speed
         self._start = self._last = market.start
-        self._end = market.end
+        self.end = market.end
         self._clocks: list[MarketClock] = []
         self._left: deque[tuple[float, int]] = deque()  # places, and until when each is kept, on trio's clock
 
@@ -71,7 +71,7 @@ class ReplaySource:
     @asynccontextmanager
     async def open_session(self) -> AsyncGenerator[Session, None]:
         """Begin at the start, or at a place that was left."""
-        clock = MarketClock(self._take_place(), self._end, self._speed)
+        clock = MarketClock(self._take_place(), self.end, self._speed)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(clock.run)
             self._clocks.append(clock)
@@ -167,7 +167,7 @@ class _ReplaySession:
                             yield batch
                 if len(stretches) > 1:
                     await self._end_at_hole(stretches)
-                await self._clock.reach(self._market.end)
+                await self._clock.reach(self._source.end)
                 if self._source.loop:
                     self._end(GOING_AWAY, "the end of the range: connect again to begin again", None)
             finally:

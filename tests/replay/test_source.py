@@ -13,6 +13,7 @@ from stored import read_digits
 
 from collector.kraken.times import read_time
 from collector.replay import clock
+from collector.replay import source as replay_source
 from collector.replay.readers import Readers
 from collector.storage.database import connect
 from collector.storage.history import book_at
@@ -139,6 +140,16 @@ async def test_each_client_begins_at_the_start(tape: Tape) -> None:
             for _ in range(3):
                 await nursery.start(run)
     assert received == [expected] * 3
+
+
+async def test_a_place_is_kept_for_a_while_only(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a bot that is started anew from beginning where another one has left, long ago."""
+    monkeypatch.setattr(replay_source, "PLACE_KEPT", 0.0)
+    with trio.fail_after(DEADLINE):
+        async with open_replay(tape.url) as source, open_kraken(source) as kraken:
+            for _ in range(2):
+                async with connected(kraken.address) as client:
+                    assert (await follow(client))[1] == of_pair(tape.before, "BTC/USD")
 
 
 async def test_a_loop_closes_at_the_end_and_begins_again(tape: Tape) -> None:
