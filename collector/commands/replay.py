@@ -17,7 +17,7 @@ from collector.replay.market import StoredMarket, read_market
 from collector.replay.readers import Readers
 from collector.replay.source import ReplaySource
 from collector.settings import load_settings
-from collector.storage.database import Connection, connect
+from collector.storage.database import Connection, connect, translated
 from collector.storage.schema import TABLES
 from collector.storage.stored_rows import prepare_reading
 from collector.storage.stored_runs import covered_span, stored_runs
@@ -102,7 +102,9 @@ def _read_speed(text: str) -> float | None:
 
 def _refuse_unready(connection: Connection) -> None:
     for table in READ_TABLES:
-        if not TABLES[table].keys() <= columns(connection, table).keys():
+        with translated():
+            present = columns(connection, table)
+        if not TABLES[table].keys() <= present.keys():
             raise UnusableDatabase(f"{table} is not there, or older than this collector: run its migrate command")
 
 
