@@ -6,6 +6,8 @@ counted and gone. Subscribers see by `trade_id`, and by `chain` and `seq`, what 
 
 from collections import deque
 from collections.abc import Iterable
+from itertools import chain
+from typing import NoReturn, TypeAlias
 
 import msgspec
 import redis
@@ -14,6 +16,7 @@ import trio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from collector.channels import receive_waiting
 from collector.records import BookRow, Record, Trade
 from collector.settings import Settings
 from collector.statistics import Statistics
@@ -21,11 +24,13 @@ from collector.statistics import Statistics
 TRADES_CHANNEL = "kraken_trades"
 BOOK_CHANNEL = "kraken_orderbook"
 
-QUEUE_BATCHES = 1000  # batches that may wait for Redis: about a second of a very busy market
+QUEUE_ROWS = 10_000  # rows that may wait for Redis, some 8 MB: more than any burst that was seen (5,000 messages)
 PIPELINE_MESSAGES = 1000  # messages of one round trip
 TIMEOUT = 2.0  # seconds for Redis to connect or to answer; the queue is worth no more
 RETRY_AFTER = 1.0  # seconds
 REMEMBERED_TRADES = 10_000  # ids a pair by which a repeated trade is known; a connection's snapshot repeats 50
+
+Row: TypeAlias = BookRow | Trade
 
 log = structlog.get_logger()
 
@@ -38,15 +43,25 @@ class PublishQueue:
 
     def __init__(self, statistics: Statistics) -> None:
         self._statistics = statistics
-        self._sender, self.receiver = trio.open_memory_channel[list[Record]](QUEUE_BATCHES)
+        self._sender, self._receiver = trio.open_memory_channel[list[Row]](QUEUE_ROWS)  # no batch is empty
+        self._waiting = 0  # rows
         self._published: dict[str, tuple[set[int], deque[int]]] = {}
 
     def offer(self, records: list[Record]) -> None:
         """Publish the rows among these, if there is room."""
-        try:
-            self._sender.send_nowait(records)
-        except trio.WouldBlock:
-            self._statistics.unpublished += sum(isinstance(record, BookRow | Trade) for record in records)
+        rows = [record for record in records if isinstance(record, Row)]
+        if self._waiting + len(rows) > QUEUE_ROWS:
+            self._statistics.unpublished += len(rows)
+        elif rows:
+            self._waiting += len(rows)
+            self._sender.send_nowait(rows)
+
+    async def take(self) -> list[Row]:
+        """Wait for rows; all that are there, since a round trip to Redis costs more than a row in it."""
+        batches = [await self._receiver.receive(), *receive_waiting(self._receiver, QUEUE_ROWS)]
+        rows = list(chain.from_iterable(batches))
+        self._waiting -= len(rows)
+        return rows
 
     def messages(self, records: Iterable[Record]) -> list[tuple[str, bytes]]:
         """The messages of records, by channel: every trade once in this process, no checkpoints."""
@@ -102,7 +117,7 @@ def trade_json(trade: Trade) -> bytes:
     )
 
 
-async def publish(settings: Settings, queue: PublishQueue, statistics: Statistics) -> None:
+async def publish(settings: Settings, queue: PublishQueue, statistics: Statistics) -> NoReturn:
     """Publish what is offered, for ever."""
     # Never sent again by itself: what only seems lost would come twice.
     retry = Retry(NoBackoff(), 0)
@@ -110,8 +125,8 @@ async def publish(settings: Settings, queue: PublishQueue, statistics: Statistic
         settings.redis_address, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=retry
     )
     failing = False
-    async for records in queue.receiver:
-        messages = queue.messages(records)
+    while True:
+        messages = queue.messages(await queue.take())
         for start in range(0, len(messages), PIPELINE_MESSAGES):
             part = messages[start : start + PIPELINE_MESSAGES]
             try:
