@@ -25,6 +25,7 @@ from collector.storage.segments import Header, Segment, encode_header, encode_re
 _SUFFIX = ".segment"
 _NUMBER_WIDTH = 20  # digits: names sort as their numbers do
 _LOCK = "lock"
+_ROWS = (BookRow, Trade)
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 # Bytes that are kept from other users of the disk: on a full one they make room for what was received already, for
@@ -137,10 +138,11 @@ class Spool:
         if not self._unwritten:
             return
         self._write(encode_records(self._unwritten))
-        rows = sum(isinstance(record, BookRow | Trade) for record in self._unwritten)
+        proofs = [record for record in self._unwritten if not isinstance(record, _ROWS)]
+        rows = len(self._unwritten) - len(proofs)
         self.rows += rows
         self.open_rows += rows
-        self.last_chain = max([self.last_chain, *_chains(self._unwritten)])
+        self.last_chain = max([self.last_chain, *_chains(proofs)])
         self._unwritten = []
 
     def seal(self) -> int | None:
