@@ -8,7 +8,7 @@ thread, on a copy of what it takes, so that it holds up no message.
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from itertools import count
+from itertools import chain, count
 
 import structlog
 import trio
@@ -18,7 +18,7 @@ from collector.book_window import MAX_WINDOW, BookWindow, SnapshotSearch
 from collector.books import Books
 from collector.errors import FeedError
 from collector.feed import Doubts
-from collector.kraken.connection import open_connection
+from collector.kraken.connection import open_connection, receive_messages
 from collector.kraken.messages import BookMessage, Decoder, Response
 from collector.kraken.requests import Method, Request
 from collector.kraken.times import format_time
@@ -112,7 +112,8 @@ class _Auditor:
         snapshot: BookMessage | None = None
         with trio.move_on_after(ANSWER_TIMEOUT):
             while snapshot is None:
-                for message in self._decoder.decode(await self._websocket.get_message()):
+                frames = await receive_messages(self._websocket)
+                for message in chain.from_iterable(map(self._decoder.decode, frames)):
                     match message:
                         case BookMessage(type="snapshot") if message.pair == pair:
                             snapshot = message

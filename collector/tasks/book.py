@@ -14,11 +14,6 @@ from collector.channels import receive_waiting
 from collector.feed import Disconnected, FeedEvent
 from collector.records import Interrupted, Record
 
-# A burst is let gather for this long before it is worked through: measured, the scheduler's switches cost more than
-# the book when every message crosses alone (1.18 against 1.72 times cryptofeed's speed). It is done only when the
-# batch before was a burst, so that a quiet market pays no latency for it.
-GATHER_SECONDS = 0.002
-BURST = 16  # events in a batch that make it a burst: at 2 ms a batch, 8,000 a second
 BATCH_LIMIT = 8192  # events of one batch; more than any burst that was seen (5,000 messages)
 
 
@@ -35,13 +30,9 @@ async def keep_books(
     before anything else.
     """
     await records.send([Interrupted(interruption)])
-    gathered = 0
     heard_at = trio.current_time()
     async for event in events:
-        if gathered >= BURST:
-            await trio.sleep(GATHER_SECONDS)
         batch = [event, *receive_waiting(events, BATCH_LIMIT)]
-        gathered = len(batch)
         heard_at = trio.current_time()
         produced = books.take(batch, heard_at)
         if produced:

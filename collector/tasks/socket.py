@@ -17,7 +17,7 @@ from collector.assignment import Assignment
 from collector.backoff import AttemptBudget, Backoff
 from collector.errors import FeedError
 from collector.feed import Connected, Disconnected, FeedEvent, ResyncRequests
-from collector.kraken.connection import open_connection
+from collector.kraken.connection import open_connection, receive_messages
 from collector.kraken.messages import Decoder, Response, Status, Unknown
 from collector.settings import Settings
 from collector.statistics import Statistics
@@ -107,14 +107,14 @@ class _Connection:
         under_way = self._statistics.under_way
         while True:
             self._receiving = True
-            frame = await websocket.get_message()
+            frames = await receive_messages(websocket)
             self._receiving = False
-            self._frames += 1
-            self._statistics.frames += 1
+            self._frames += len(frames)
+            self._statistics.frames += len(frames)
             self.last_frame_at = trio.current_time()
             if under_way.unread is None:
                 under_way.unread = self.last_frame_at
-            for message in decoder.decode(frame):
+            for message in itertools.chain.from_iterable(map(decoder.decode, frames)):
                 match message:
                     case Response():
                         for change in subscriptions.take(message):

@@ -14,7 +14,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_st
 
 from collector.errors import FeedError
 from collector.kraken import connection
-from collector.kraken.connection import BUSY_PAUSE, POLICY_PAUSE, open_connection
+from collector.kraken.connection import BUSY_PAUSE, POLICY_PAUSE, open_connection, receive_messages
 
 Serve = Callable[[trio.SocketStream], Awaitable[None]]
 HURRIED = 0.3  # seconds, in place of timeouts that a test waits for
@@ -193,6 +193,29 @@ async def test_transport_that_ends_without_a_close(linger: bytes) -> None:
 
     async with listening(serve) as port:
         assert (await failure_of(f"ws://127.0.0.1:{port}/v2")).reason == "closed_1006"
+
+
+async def test_everything_before_a_close_arrives_in_order() -> None:
+    """Prevents messages of a burst from being lost, or changing places, when the server closes right behind them."""
+    sent = [f'{{"number":{number}}}' for number in range(1000)]
+
+    async def talk(websocket: WebSocketConnection) -> None:
+        for message in sent:
+            await websocket.send_message(message)
+        await websocket.aclose(1001)
+
+    received: list[str | bytes] = []
+
+    async def receive_all(port: int) -> None:
+        async with open_connection(f"ws://127.0.0.1:{port}/v2") as websocket:
+            await trio.sleep(HURRIED)  # until some have gathered
+            while True:
+                received.extend(await receive_messages(websocket))
+
+    async with listening(upgraded(talk)) as port:
+        with pytest.raises(FeedError, match="closed_1001"):
+            await receive_all(port)
+    assert received == sent
 
 
 async def test_large_message_arrives_and_a_larger_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from trio_util import periodic
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 from wsproto.utilities import LocalProtocolError
 
+from collector.kraken.framing import Opcode
 from collector.kraken.server.faults import Faults
 from collector.kraken.server.messages import HEARTBEAT, instrument_stream, status_message
 from collector.kraken.server.requests import (
@@ -32,7 +33,7 @@ from collector.kraken.server.requests import (
     wants_snapshot,
 )
 from collector.kraken.server.source import ConnectionEnds, Session, Source, format_nanoseconds
-from collector.kraken.server.wire import Opcode, Wire
+from collector.kraken.server.wire import Wire
 
 HEARTBEAT_PERIOD = 1.0  # seconds; measured as steady, whether data flows or not
 IDLE_TIMEOUT = 60.0  # seconds; Kraken closes a connection that neither asks nor is subscribed for about a minute

@@ -6,28 +6,12 @@ Invariant: bytes of two senders never mix. Data and trio-websocket's own frames 
 import socket
 import struct
 from collections.abc import Sequence
-from enum import IntEnum
 
 import trio
 
+from collector.kraken.framing import Opcode, frame_header
+
 LINGER_RESET = struct.pack("ii", 1, 0)  # socket(7): SO_LINGER on with 0 seconds makes close(2) send a reset
-SHORT_LENGTH, LONG_LENGTH = 126, 127  # RFC 6455 5.2: the length follows in two, or in eight bytes
-
-
-class Opcode(IntEnum):
-    """What a message is (RFC 6455 5.2)."""
-
-    TEXT = 1
-    BINARY = 2
-
-
-def frame_header(opcode: Opcode, length: int) -> bytes:
-    """What stands before the payload of an unfragmented frame of a server, which is never masked."""
-    if length < SHORT_LENGTH:
-        return struct.pack("!BB", 0x80 | opcode, length)
-    if length < 2**16:
-        return struct.pack("!BBH", 0x80 | opcode, SHORT_LENGTH, length)
-    return struct.pack("!BBQ", 0x80 | opcode, LONG_LENGTH, length)
 
 
 class Wire(trio.abc.Stream):

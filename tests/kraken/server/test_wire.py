@@ -1,25 +1,8 @@
-import pytest
+"""The stream under a server's WebSocket."""
+
 import trio
-from wsproto.connection import Connection, ConnectionType
-from wsproto.events import TextMessage
 
-from collector.kraken.server.wire import Opcode, Wire, frame_header
-
-
-@pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 65_535, 65_536, 200_000])
-def test_a_client_reads_a_frame_of_any_length(length: int) -> None:
-    """A depth-1000 snapshot, or a message of just the wrong length, breaks the framing of all that follows."""
-    client = Connection(ConnectionType.CLIENT)
-    texts = ["x" * length, "next"]
-    client.receive_data(b"".join(frame_header(Opcode.TEXT, len(text)) + text.encode() for text in texts))
-    read, parts = [], []
-    for event in client.events():
-        assert isinstance(event, TextMessage)
-        parts.append(event.data)
-        if event.message_finished:
-            read.append("".join(parts))
-            parts.clear()
-    assert read == texts
+from collector.kraken.server.wire import Wire
 
 
 async def test_what_was_read_of_the_head_is_read_again() -> None:
