@@ -1,0 +1,109 @@
+"""Runs the whole benchmark and prints its tables; see bench.sh."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from embedded import EmbeddedPostgres, open_temporary_folder, postgres, redis_server
+from rich.console import Console
+
+from bench.contestants import COLLECTOR, Contestant, collector, cryptofeed
+from bench.cryptofeed_environment import find_environment
+from bench.processes import PROJECT, BenchError
+from bench.report import FIGURES, comparison, medians, ratios, stage_table
+from bench.stages import measure_stages
+from bench.tape import Tape, make_tape
+from bench.throughput import Run, new_database, run
+
+CACHE = PROJECT / ".bench"
+RESULTS = CACHE / "results.json"
+MESSAGES = 100_001
+PAIR, DEPTH = "BTC/USD", 1000
+RUNS = 3  # of each contestant, by turns
+WIDTH = 110  # columns: no table is wider, and none is folded where the output is a file
+
+# Commit times are kept, to be asked for; vacuum is off, so that it does not come in one run and not in another; and no
+# checkpoint falls into a run.
+POSTGRES = {"track_commit_timestamp": "on", "autovacuum": "off", "max_wal_size": "8GB", "checkpoint_timeout": "1h"}
+
+
+def find_contestants(console: Console) -> list[Contestant]:
+    """The collector, and cryptofeed where it can be had."""
+    python = find_environment(CACHE)
+    if isinstance(python, str):
+        console.print(f"cryptofeed is left out: {python}.")
+        return [collector()]
+    return [collector(), cryptofeed(python)]
+
+
+def run_by_turns(
+    contestants: Sequence[Contestant], tape: Tape, server: EmbeddedPostgres, console: Console
+) -> dict[str, list[Run]]:
+    """The runs of each contestant."""
+    runs: dict[str, list[Run]] = {contestant.name: [] for contestant in contestants}
+    for number in range(1, RUNS + 1):
+        for name, contestant in zip(runs, contestants, strict=True):
+            result = run(contestant, tape, server, "throughput")
+            runs[name].append(result)
+            console.print(
+                f"{name}, run {number}:",
+                ", ".join(
+                    f"{label} {form.format(getattr(result, figure))}" for figure, (label, form) in FIGURES.items()
+                ),
+            )
+    return runs
+
+
+def as_json(tape: Tape, runs: Mapping[str, Sequence[Run]], stages: Mapping[str, float]) -> bytes:
+    """Everything that was measured."""
+    return json.dumps(
+        {
+            "feed": {
+                "pairs": tape.pairs,
+                "depth": tape.depth,
+                "messages": tape.messages,
+                "book_updates": tape.book_updates,
+                "trades": tape.trades,
+            },
+            "runs": {name: [asdict(result) for result in of_one] for name, of_one in runs.items()},
+            "medians": {name: medians(of_one) for name, of_one in runs.items()},
+            "ratios": ratios(runs),
+            "stages_cpu_microseconds": stages,
+        },
+        indent=2,
+    ).encode()
+
+
+def main() -> int:
+    """Measure, print and write down; return the exit status."""
+    console = Console(width=WIDTH, highlight=False)
+    CACHE.mkdir(exist_ok=True)
+    contestants = find_contestants(console)
+    try:
+        with (
+            open_temporary_folder() as folder,
+            postgres(folder / "data", **POSTGRES) as server,
+            redis_server() as redis,
+        ):
+            tape = make_tape(folder / "throughput.frames", [PAIR], DEPTH, MESSAGES)
+            console.print(
+                f"The feed: {tape.messages:,} messages of {PAIR} at depth {DEPTH},"
+                f" {tape.book_updates:,} book updates and {tape.trades:,} trades. Every run must store them all."
+            )
+            runs = run_by_turns(contestants, tape, server, console)
+            console.print(comparison(runs))
+            with new_database(server, "stages") as url:
+                stages = measure_stages(tape, url, redis.url, folder / "spool")
+            console.print(stage_table(stages, medians(runs[COLLECTOR])["cpu_microseconds"]))
+    except BenchError as error:
+        print(error, file=sys.stderr)
+        return 1
+    RESULTS.write_bytes(as_json(tape, runs, stages))
+    console.print(f"All of it as JSON: {RESULTS.relative_to(Path.cwd())}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
