@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from embedded import EmbeddedPostgres, open_temporary_folder, postgres, redis_server
+from embedded import EmbeddedPostgres, EmbeddedRedis, open_temporary_folder, postgres, redis_server
 from rich.console import Console
 
 from bench.contestants import COLLECTOR, Contestant, collector, cryptofeed
 from bench.cryptofeed_environment import find_environment
+from bench.latency import Latency, measure_latency
 from bench.processes import PROJECT, BenchError
-from bench.report import FIGURES, comparison, medians, ratios, stage_table
+from bench.report import comparison, latency_table, medians, ratios, stage_table, storage_table
 from bench.stages import measure_stages
 from bench.tape import Tape, make_tape
 from bench.throughput import Run, new_database, run
@@ -22,6 +23,9 @@ RESULTS = CACHE / "results.json"
 MESSAGES = 100_001
 PAIR, DEPTH = "BTC/USD", 1000
 RUNS = 3  # of each contestant, by turns
+# Messages a second, and for how many seconds: a quiet market (49.3 were measured on BTC/USD at depth 100), ten times
+# that, and a busy one.
+LATENCY_RUNS = {50.0: 20.0, 500.0: 60.0, 1000.0: 20.0}
 WIDTH = 110  # columns: no table is wider, and none is folded where the output is a file
 
 # Commit times are kept, to be asked for; vacuum is off, so that it does not come in one run and not in another; and no
@@ -47,16 +51,23 @@ def run_by_turns(
         for name, contestant in zip(runs, contestants, strict=True):
             result = run(contestant, tape, server, "throughput")
             runs[name].append(result)
-            console.print(
-                f"{name}, run {number}:",
-                ", ".join(
-                    f"{label} {form.format(getattr(result, figure))}" for figure, (label, form) in FIGURES.items()
-                ),
-            )
+            console.print(f"Run {number} of {name}: {result.messages_a_second:,.0f} messages/s")
     return runs
 
 
-def as_json(tape: Tape, runs: Mapping[str, Sequence[Run]], stages: Mapping[str, float]) -> bytes:
+def run_at_rates(server: EmbeddedPostgres, redis: EmbeddedRedis, folder: Path, console: Console) -> list[Latency]:
+    """The collector's latency at each rate."""
+    latencies = []
+    for rate, seconds in LATENCY_RUNS.items():
+        tape = make_tape(folder / "latency.frames", [PAIR], DEPTH, round(rate * seconds), rate)
+        latencies.append(measure_latency(collector(), tape, rate, server, redis))
+        console.print(f"Run at {rate:g} messages/s for {seconds:g} s")
+    return latencies
+
+
+def as_json(
+    tape: Tape, runs: Mapping[str, Sequence[Run]], stages: Mapping[str, float], latencies: Sequence[Latency]
+) -> bytes:
     """Everything that was measured."""
     return json.dumps(
         {
@@ -71,6 +82,7 @@ def as_json(tape: Tape, runs: Mapping[str, Sequence[Run]], stages: Mapping[str, 
             "medians": {name: medians(of_one) for name, of_one in runs.items()},
             "ratios": ratios(runs),
             "stages_cpu_microseconds": stages,
+            "latency_milliseconds": [asdict(latency) for latency in latencies],
         },
         indent=2,
     ).encode()
@@ -93,15 +105,18 @@ def main() -> int:
                 f" {tape.book_updates:,} book updates and {tape.trades:,} trades. Every run must store them all."
             )
             runs = run_by_turns(contestants, tape, server, console)
-            console.print(comparison(runs))
             with new_database(server, "stages") as url:
                 stages = measure_stages(tape, url, redis.url, folder / "spool")
-            console.print(stage_table(stages, medians(runs[COLLECTOR])["cpu_microseconds"]))
+            latencies = run_at_rates(server, redis, folder, console)
     except BenchError as error:
         print(error, file=sys.stderr)
         return 1
-    RESULTS.write_bytes(as_json(tape, runs, stages))
-    console.print(f"All of it as JSON: {RESULTS.relative_to(Path.cwd())}")
+    console.print(comparison(runs))
+    console.print(stage_table(stages, medians(runs[COLLECTOR])["cpu_microseconds"]))
+    console.print(latency_table(latencies))
+    console.print(storage_table(runs))
+    RESULTS.write_bytes(as_json(tape, runs, stages, latencies))
+    console.print(f"All of it as JSON: {RESULTS}")
     return 0
 
 

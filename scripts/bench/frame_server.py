@@ -1,11 +1,12 @@
 """A server of frames, in a process of its own: it grants what is subscribed, and then sends a tape.
 
-    python -m bench.frame_server TAPE SUBSCRIPTIONS blast|paced
+    python -m bench.frame_server TAPE SUBSCRIPTIONS [RATE]
 
-It is never what limits a contestant: a blast is one sendfile(2), in which Python has no part. Paced, each frame is
-sent when the market's clock says, bursts included, and the time of each is noted. It serves one connection. On its
-standard output it says, a JSON object a line, the `port`, that all is `subscribed`, and when the first frame was
-`sent`; it begins to send when a line comes on its standard input, and ends with the connection or with that input.
+It is never what limits a contestant: without a rate, the tape is one sendfile(2), in which Python has no part. With
+one, in messages a second, each frame is sent when the market's clock says, bursts included, and the time of each is
+noted. It serves one connection. On its standard output it says, a JSON object a line, the `port`, how much is
+`subscribed`, and when the first frame was `sent`; it begins to send when a line comes on its standard input, and ends
+with the connection or with that input.
 """
 
 import json
@@ -22,14 +23,14 @@ from wsproto.events import AcceptConnection, CloseConnection, Ping, Request, Tex
 from bench.tape import read_schedule
 from collector.kraken.server.messages import HEARTBEAT
 from collector.kraken.server.requests import Topic, granted, parse_request
-from collector.kraken.server.source import NANOSECONDS, format_nanoseconds
+from collector.kraken.server.source import format_nanoseconds
 
 HEARTBEAT_INTERVAL = 1.0  # seconds, as Kraken's
 READ_SIZE = 65_536
 
 
 def sent_times_of(path: Path) -> Path:
-    """The file that says when each frame of a paced tape was sent: 64-bit numbers, nanoseconds since 1970."""
+    """The file that says when each frame of a tape was sent that had a rate: 64-bit numbers, nanoseconds since 1970."""
     return path.with_suffix(".sent")
 
 
@@ -102,15 +103,19 @@ def blast(client: Client, path: Path) -> int:
     return began
 
 
-def pace(client: Client, path: Path) -> int:
-    """Send each frame when it is due, and write down when that was; return when it began."""
+def pace(client: Client, path: Path, rate: float) -> int:
+    """Send each frame when it is due, and write down when that was; return when it began.
+
+    The market's clock is stretched so that the whole tape has the rate.
+    """
     due, ends = read_schedule(path)
+    stretch = len(due) / rate / due[-1]
     frames = memoryview(path.read_bytes())
     sent = array("q", bytes(len(due) * due.itemsize))
     began, start = time.time_ns(), time.monotonic()
     begin = 0
     for number, (offset, end) in enumerate(zip(due, ends, strict=True)):
-        left = start + offset / NANOSECONDS - time.monotonic()
+        left = start + offset * stretch - time.monotonic()
         if left > 0:
             time.sleep(left)
         sent[number] = time.time_ns()
@@ -120,7 +125,7 @@ def pace(client: Client, path: Path) -> int:
     return began
 
 
-def serve(path: Path, subscriptions: int, *, paced: bool) -> None:
+def serve(path: Path, subscriptions: int, rate: float | None = None) -> None:
     """Serve one client to its end."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         tell(port=listener.getsockname()[1])
@@ -133,10 +138,10 @@ def serve(path: Path, subscriptions: int, *, paced: bool) -> None:
                 return
         tell(subscribed=client.subscriptions)
         if keep_alive(client):
-            tell(sent=(pace if paced else blast)(client, path))
+            tell(sent=blast(client, path) if rate is None else pace(client, path, rate))
             while keep_alive(client):
                 pass
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), int(sys.argv[2]), paced=sys.argv[3] == "paced")
+    serve(Path(sys.argv[1]), int(sys.argv[2]), *map(float, sys.argv[3:]))

@@ -20,6 +20,7 @@ from bench.tape import Tape
 
 PROJECT = Path(__file__).parent.parent.parent
 ANSWER_TIMEOUT = 60.0  # seconds for what a process says next: the start of a collector of 700 pairs is in there
+SEND_TIMEOUT = 300.0  # seconds for a client to take a tape, of a million messages at the most
 SETTLED_FOR = 0.5  # seconds without work after which a process counts as started
 POLL_INTERVAL = 0.05  # seconds between two looks
 
@@ -39,6 +40,7 @@ class FrameServer:
 
     process: subprocess.Popen[bytes]
     port: int
+    sending: float  # seconds that it takes for the tape by itself
 
     def wait_subscribed(self) -> None:
         """Wait until the client has subscribed everything."""
@@ -47,15 +49,17 @@ class FrameServer:
     def go(self) -> int:
         """Let it send the tape; return, once all is sent, when the first frame was, in nanoseconds since 1970."""
         say(self.process, "go")
-        return hear(self.process, "sent")
+        return hear(self.process, "sent", self.sending + SEND_TIMEOUT)
 
 
 @contextmanager
-def open_frame_server(tape: Tape, *, paced: bool = False) -> Iterator[FrameServer]:
-    """A server of frames that waits for its client."""
-    arguments = [str(tape.path), str(2 * len(tape.pairs)), "paced" if paced else "blast"]  # the book and the trades
+def open_frame_server(tape: Tape, rate: float | None = None) -> Iterator[FrameServer]:
+    """A server of frames that waits for its client; `rate` is messages a second, None for all that the client takes."""
+    arguments = [str(tape.path), str(2 * len(tape.pairs))]  # each pair's book and its trades
+    if rate is not None:
+        arguments.append(str(rate))
     with open_helper("bench.frame_server", arguments) as process:
-        yield FrameServer(process, hear(process, "port"))
+        yield FrameServer(process, hear(process, "port"), 0.0 if rate is None else tape.messages / rate)
 
 
 @contextmanager
@@ -86,7 +90,7 @@ def say(process: subprocess.Popen[bytes], line: str) -> None:
     process.stdin.write(f"{line}\n".encode())
 
 
-def hear(process: subprocess.Popen[bytes], key: str) -> int:
+def hear(process: subprocess.Popen[bytes], key: str, timeout: float = ANSWER_TIMEOUT) -> int:
     """Read the next line of a helper, which tells the value of `key`.
 
     Raises:
@@ -94,10 +98,10 @@ def hear(process: subprocess.Popen[bytes], key: str) -> int:
 
     """
     assert process.stdout is not None  # noqa: S101 - it is a pipe
-    readable, _, _ = select.select([process.stdout], [], [], ANSWER_TIMEOUT)
+    readable, _, _ = select.select([process.stdout], [], [], timeout)
     line = process.stdout.readline() if readable else b""
     if not line:
-        raise BenchError(f"no {key!r} came from {process.args!r} within {ANSWER_TIMEOUT:g} s")
+        raise BenchError(f"no {key!r} came from {process.args!r} within {timeout:g} s")
     value: int = json.loads(line)[key]
     return value
 
