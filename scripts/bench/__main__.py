@@ -57,7 +57,7 @@ def run_by_turns(
 
 def run_at_rates(server: EmbeddedPostgres, redis: EmbeddedRedis, folder: Path, console: Console) -> list[Latency]:
     """The collector's latency at each rate."""
-    latencies = []
+    latencies: list[Latency] = []
     for rate, seconds in LATENCY_RUNS.items():
         tape = make_tape(folder / "latency.frames", [PAIR], DEPTH, round(rate * seconds), rate)
         latencies.append(measure_latency(collector(), tape, rate, server, redis))

@@ -1,12 +1,12 @@
 """A server of frames, in a process of its own: it grants what is subscribed, and then sends a tape.
 
-    python -m bench.frame_server TAPE SUBSCRIPTIONS [RATE]
+    python -m bench.frame_server TAPE PAIRS [RATE]
 
 It is never what limits a contestant: without a rate, the tape is one sendfile(2), in which Python has no part. With
 one, in messages a second, each frame is sent when the market's clock says, bursts included, and the time of each is
 noted. It serves one connection. On its standard output it says, a JSON object a line, the `port`, how much is
-`subscribed`, and when the first frame was `sent`; it begins to send when a line comes on its standard input, and ends
-with the connection or with that input.
+`subscribed`, and when the first frame was `sent`. The snapshots come with the subscriptions, all else when a line comes
+on its standard input; it ends with the connection or with that input.
 """
 
 import json
@@ -27,6 +27,7 @@ from collector.kraken.server.source import format_nanoseconds
 
 HEARTBEAT_INTERVAL = 1.0  # seconds, as Kraken's
 READ_SIZE = 65_536
+SUBSCRIPTIONS = 2  # of each pair: its book and its trades
 
 
 def sent_times_of(path: Path) -> Path:
@@ -95,37 +96,44 @@ def keep_alive(client: Client) -> bool:
             beat = time.monotonic()
 
 
-def blast(client: Client, path: Path) -> int:
-    """Send the tape as fast as it is taken; return when that began, in nanoseconds since 1970."""
+def send_snapshots(client: Client, path: Path, pairs: int) -> int:
+    """Send the beginning of the tape, a snapshot of each pair; return where it ends."""
+    _, ends = read_schedule(path)
+    with path.open("rb") as file:
+        client.socket.sendfile(file, count=ends[pairs - 1])
+    return ends[pairs - 1]
+
+
+def blast(client: Client, path: Path, begin: int) -> int:
+    """Send the tape from an offset on, as fast as it is taken; return when that began, in nanoseconds since 1970."""
     with path.open("rb") as file:
         began = time.time_ns()
-        client.socket.sendfile(file)
+        client.socket.sendfile(file, offset=begin)
     return began
 
 
-def pace(client: Client, path: Path, rate: float) -> int:
-    """Send each frame when it is due, and write down when that was; return when it began.
+def pace(client: Client, path: Path, begin: int, rate: float) -> int:
+    """Send each frame from an offset on when it is due, and write down when that was; return when it began.
 
-    The market's clock is stretched so that the whole tape has the rate.
+    The market's clock is stretched so that the tape has the rate.
     """
     due, ends = read_schedule(path)
     stretch = len(due) / rate / due[-1]
     frames = memoryview(path.read_bytes())
-    sent = array("q", bytes(len(due) * due.itemsize))
     began, start = time.time_ns(), time.monotonic()
-    begin = 0
-    for number, (offset, end) in enumerate(zip(due, ends, strict=True)):
+    sent = array("q")
+    for offset, end in zip(due, ends, strict=True):
         left = start + offset * stretch - time.monotonic()
         if left > 0:
             time.sleep(left)
-        sent[number] = time.time_ns()
-        client.socket.sendall(frames[begin:end])
-        begin = end
+        sent.append(time.time_ns())
+        client.socket.sendall(frames[begin:end])  # nothing, of a snapshot: that was sent before
+        begin = max(begin, end)
     sent_times_of(path).write_bytes(sent.tobytes())
     return began
 
 
-def serve(path: Path, subscriptions: int, rate: float | None = None) -> None:
+def serve(path: Path, pairs: int, rate: float | None = None) -> None:
     """Serve one client to its end."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         tell(port=listener.getsockname()[1])
@@ -133,12 +141,13 @@ def serve(path: Path, subscriptions: int, rate: float | None = None) -> None:
     with connected:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client = Client(connected)
-        while client.subscriptions < subscriptions:
+        while client.subscriptions < SUBSCRIPTIONS * pairs:
             if not client.read():
                 return
+        begin = send_snapshots(client, path, pairs)
         tell(subscribed=client.subscriptions)
         if keep_alive(client):
-            tell(sent=blast(client, path) if rate is None else pace(client, path, rate))
+            tell(sent=blast(client, path, begin) if rate is None else pace(client, path, begin, rate))
             while keep_alive(client):
                 pass
 

@@ -24,8 +24,8 @@ from collector.tasks.publish import BOOK_CHANNEL, TRADES_CHANNEL
 NANOSECONDS_A_MILLISECOND = 1e6
 
 _COMMITTED = "(extract(epoch FROM pg_xact_commit_timestamp(xmin)) * 1000000)::bigint * 1000"
-# The collector's own checkpoints are no messages of the feed.
-_BOOK = f"SELECT seq, {_COMMITTED} FROM kraken_orderbook WHERE type = 'update' OR seq = 0 ORDER BY seq"  # noqa: S608
+# Updates alone: the snapshot is sent with the subscription, and the collector's own checkpoints are not sent at all.
+_BOOK = f"SELECT seq, {_COMMITTED} FROM kraken_orderbook WHERE type = 'update' ORDER BY seq"  # noqa: S608
 _TRADES = f"SELECT trade_id, {_COMMITTED} FROM kraken_trades"  # noqa: S608 - both are of constants
 
 
@@ -60,9 +60,9 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class SentTimes:
-    """When the frame of each row was sent, in nanoseconds since 1970: books by their place, trades by their id."""
+    """When the frame of each row was sent, in nanoseconds since 1970: updates by their place, trades by their id."""
 
-    books: list[int]
+    updates: list[int]
     trades: dict[int, int]
 
 
@@ -95,7 +95,7 @@ def measure_latency(
         sent = sent_times(tape)
         books = connection.execute(_BOOK).fetchall()
         trades = connection.execute(_TRADES).fetchall()
-    committed = [at - sent.books[place] for place, (_, at) in enumerate(books)]
+    committed = [at - sent.updates[place] for place, (_, at) in enumerate(books)]
     committed += [at - sent.trades[trade_id] for trade_id, at in trades]
     places = {seq: place for place, (seq, _) in enumerate(books)}
     arrived = arrivals(heard, sent, places)
@@ -109,15 +109,15 @@ def sent_times(tape: Tape) -> SentTimes:
     times = SentTimes([], {})
     for frame, at in zip(tape.frames(), array("q", sent_times_of(tape.path).read_bytes()), strict=True):
         message = msgspec.json.decode(frame)
-        if message["channel"] == "book":
-            times.books.append(at)
-        else:
+        if message["channel"] == "trade":
             times.trades.update({trade["trade_id"]: at for trade in message["data"]})
+        elif message["type"] == "update":
+            times.updates.append(at)
     return times
 
 
 def arrivals(heard: Path, sent: SentTimes, places: dict[int, int]) -> dict[tuple[str, int], int]:
-    """How long each row took to the subscriber; `places` says which book message of the feed has which `seq`.
+    """How long each row took to the subscriber; `places` says which update of the feed has which `seq`.
 
     Raises:
         BenchError: a row came twice.
@@ -127,10 +127,12 @@ def arrivals(heard: Path, sent: SentTimes, places: dict[int, int]) -> dict[tuple
     for line in heard.read_bytes().splitlines():
         at, channel, text = line.split(b" ", 2)
         row = msgspec.json.decode(text)
+        if row.get("type") == "snapshot":
+            continue
         key = (BOOK_CHANNEL, row["seq"]) if channel.decode() == BOOK_CHANNEL else (TRADES_CHANNEL, row["trade_id"])
         if key in took:
             raise BenchError(f"{key} reached the Redis subscriber twice")
-        took[key] = int(at) - (sent.trades[key[1]] if key[0] == TRADES_CHANNEL else sent.books[places[key[1]]])
+        took[key] = int(at) - (sent.trades[key[1]] if key[0] == TRADES_CHANNEL else sent.updates[places[key[1]]])
     return took
 
 

@@ -43,7 +43,7 @@ class FrameServer:
     sending: float  # seconds that it takes for the tape by itself
 
     def wait_subscribed(self) -> None:
-        """Wait until the client has subscribed everything."""
+        """Wait until the client has subscribed everything, and the snapshots are sent."""
         hear(self.process, "subscribed")
 
     def go(self) -> int:
@@ -55,7 +55,7 @@ class FrameServer:
 @contextmanager
 def open_frame_server(tape: Tape, rate: float | None = None) -> Iterator[FrameServer]:
     """A server of frames that waits for its client; `rate` is messages a second, None for all that the client takes."""
-    arguments = [str(tape.path), str(2 * len(tape.pairs))]  # each pair's book and its trades
+    arguments = [str(tape.path), str(len(tape.pairs))]
     if rate is not None:
         arguments.append(str(rate))
     with open_helper("bench.frame_server", arguments) as process:

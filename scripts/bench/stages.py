@@ -12,10 +12,12 @@ from itertools import islice
 from pathlib import Path
 
 import trio
+from trio_websocket import WebSocketConnection
 
-from bench.contestants import prepare_collector
+from bench.contestants import collector, prepare_collector
 from bench.processes import FrameServer, open_frame_server
 from bench.tape import Tape
+from bench.throughput import check_stored
 from collector.books import Books
 from collector.feed import Connected, Doubts, FeedEvent, ResyncRequests, Subscribed
 from collector.kraken.connection import open_connection
@@ -54,7 +56,12 @@ class Stopwatch:
 
 
 def measure_stages(tape: Tape, database_url: str, redis_url: str, folder: Path) -> dict[str, float]:
-    """CPU microseconds a message of each stage, in the order in which a message passes them."""
+    """CPU microseconds a message of each stage, in the order in which a message passes them.
+
+    Raises:
+        BenchError: not every row came out at the end.
+
+    """
     prepare_collector(database_url)
     settings = Settings.model_validate(
         {"database_url": database_url, "redis_url": redis_url, "pairs": ",".join(tape.pairs), "book_depth": tape.depth}
@@ -67,11 +74,12 @@ def measure_stages(tape: Tape, database_url: str, redis_url: str, folder: Path) 
     try:
         with connect(database_url, application_name="bench") as connection:
             trio.run(_pass_through, tape, settings, spool, connection, watch)
+            check_stored(connection, collector(), tape)
     finally:
         spool.close()
     watch.seconds["rows"] -= watch.seconds["book and checksum"]  # a row is made by the step that changes the book
     stages = ("transport", "decode", "book and checksum", "rows", "spool", "COPY", "Redis")
-    return {stage: watch.seconds[stage] * MICROSECONDS / tape.messages for stage in stages}
+    return {stage: watch.seconds[stage] * MICROSECONDS / tape.timed_messages for stage in stages}
 
 
 async def _receive(tape: Tape, frames: FrameServer, watch: Stopwatch) -> None:
@@ -80,23 +88,26 @@ async def _receive(tape: Tape, frames: FrameServer, watch: Stopwatch) -> None:
         for number, channel in enumerate(CHANNELS):
             request = Request(number, "subscribe", channel, tape.pairs, tape.depth)
             await websocket.send_message(request.encode())
-        for _ in range(2 * len(tape.pairs)):
-            await websocket.get_message()
+        await _receive_messages(websocket, (len(CHANNELS) + 1) * len(tape.pairs))  # answers, and the snapshots
         await trio.to_thread.run_sync(frames.wait_subscribed)
         async with trio.open_nursery() as nursery:
             with watch.measure("transport"):
                 nursery.start_soon(trio.to_thread.run_sync, frames.go)
-                received = 0
-                while received < tape.messages:
-                    received += "heartbeat" not in await websocket.get_message()
+                await _receive_messages(websocket, tape.timed_messages)
+
+
+async def _receive_messages(websocket: WebSocketConnection, count: int) -> None:
+    received = 0
+    while received < count:
+        received += "heartbeat" not in await websocket.get_message()
 
 
 def _keep_book(tape: Tape, watch: Stopwatch) -> None:
     """The book alone, every checksum verified."""
     decoder, books = Decoder(utc_now), {pair: OrderBook(tape.depth) for pair in tape.pairs}
-    for batch in _batches(tape.frames()):
+    for batch, timed_by in _batches(tape, watch):
         messages = [message for frame in batch for message in decoder.decode(frame) if isinstance(message, BookMessage)]
-        with watch.measure("book and checksum"):
+        with timed_by.measure("book and checksum"):
             for message in messages:
                 book = books[message.pair]
                 take = book.replace if message.type == "snapshot" else book.apply
@@ -115,16 +126,16 @@ async def _pass_through(tape: Tape, settings: Settings, spool: Spool, connection
     books.take([Connected(1), *_subscriptions(tape)], 0.0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(publish, settings, queue, statistics)
-        for batch in _batches(tape.frames()):
-            with watch.measure("decode"):
+        for batch, timed_by in _batches(tape, watch):
+            with timed_by.measure("decode"):
                 events: list[FeedEvent] = [message for frame in batch for message in decoder.decode(frame)]  # type: ignore[misc]
-            with watch.measure("rows"):
+            with timed_by.measure("rows"):
                 records = books.take(events, time.monotonic())
-            with watch.measure("spool"):
+            with timed_by.measure("spool"):
                 spool.append(records)
             if spool.open_rows >= settings.flush_rows:
-                _ship(spool, connection, watch)
-            await _publish(queue, records, statistics, watch)
+                _ship(spool, connection, timed_by)
+            await _publish(queue, records, statistics, timed_by)
         _ship(spool, connection, watch)
         nursery.cancel_scope.cancel()
 
@@ -157,6 +168,9 @@ async def _publish(queue: PublishQueue, records: list[Record], statistics: Stati
             await trio.sleep(PUBLISH_POLL)
 
 
-def _batches(frames: Iterator[str]) -> Iterator[list[str]]:
-    while batch := list(islice(frames, BATCH)):
-        yield batch
+def _batches(tape: Tape, watch: Stopwatch) -> Iterator[tuple[list[str], Stopwatch]]:
+    """The frames by the batch, each with what it is timed by: the time of the snapshots is nobody's."""
+    frames = tape.frames()
+    for part, timed_by in ((islice(frames, len(tape.pairs)), Stopwatch()), (frames, watch)):
+        while batch := list(islice(part, BATCH)):
+            yield batch, timed_by

@@ -21,7 +21,7 @@ class Tape:
 
     Attributes:
         path: the file of frames. Beside it, as `schedule` says, lies when each one is due.
-        pairs: the pairs, each of which begins with a snapshot of its book.
+        pairs: the pairs; the tape begins with a snapshot of the book of each.
         depth: of the books.
         messages: all frames.
         book_updates: those that update a book.
@@ -37,6 +37,11 @@ class Tape:
     book_updates: int
     trades: int
     lengths: "array[int]"
+
+    @property
+    def timed_messages(self) -> int:
+        """The messages behind the snapshots: what runs are timed by."""
+        return self.messages - len(self.pairs)
 
     def frames(self) -> Iterator[str]:
         """The messages, as a client gets them."""

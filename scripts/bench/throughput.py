@@ -1,4 +1,7 @@
-"""One run of one contestant: a whole tape as fast as it is taken, from the first frame to the last commit."""
+"""One run of one contestant: a tape as fast as it is taken, from the first frame to the last commit.
+
+A contestant has started, and its books are there, when the clock starts. Every row of the tape must be stored.
+"""
 
 import time
 from collections.abc import Iterator
@@ -106,8 +109,8 @@ def run(contestant: Contestant, tape: Tape, server: EmbeddedPostgres, name: str)
         connection.execute("CHECKPOINT")
         seconds = (number(connection, contestant.last_commit) - began) / NANOSECONDS
         return Run(
-            messages_a_second=tape.messages / seconds,
-            cpu_microseconds=cpu * 1e6 / tape.messages,
+            messages_a_second=tape.timed_messages / seconds,
+            cpu_microseconds=cpu * 1e6 / tape.timed_messages,
             peak_megabytes=peak,
             bytes_an_update=(number(connection, contestant.book_bytes) - empty) / tape.book_updates,
         )
