@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measure the collector with 1 to 700 pairs in one process, and its memory over a million messages. Takes 6 minutes.
+# Measure the collector with 1 to 700 pairs in one process, and its memory over a million messages. Takes 6 to 10 minutes.
 set -euo pipefail
 # shellcheck source=scripts/environment.sh
 . "$(dirname "$0")/environment.sh"

@@ -3,6 +3,7 @@
 import json
 from array import array
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from bench.report import comparison, stage_table
 from bench.subscriber import messages
 from bench.tape import Tape, make_tape, read_schedule
 from bench.throughput import Run, check_stored
+from embedded import EmbeddedRedis, open_temporary_folder, postgres
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -40,10 +42,17 @@ OTHER_RUNS = [Run(9_000.0, 100.0, 40.0, 250.0)] * 3
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def small(tmp_path_factory: pytest.TempPathFactory, redis_service: EmbeddedRedis) -> Iterator[Path]:
     """The folder of results, and a benchmark that is over in seconds, since nothing in it is for the figures' sake."""
     folder = tmp_path_factory.mktemp("bench")
-    with pytest.MonkeyPatch.context() as patch:
+    with (
+        open_temporary_folder() as data,
+        postgres(data / "data", fsync="off", **bench.POSTGRES) as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for module in (bench, scaling):
+            patch.setattr(module, "postgres", lambda *_arguments, **_settings: nullcontext(server))
+            patch.setattr(module, "redis_server", lambda: nullcontext(redis_service))
         patch.setattr(bench, "CACHE", folder)
         patch.setattr(bench, "RESULTS", folder / "results.json")
         patch.setattr(bench, "find_environment", lambda _cache: "no Python 3.12 or newer was found")

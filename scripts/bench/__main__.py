@@ -1,6 +1,8 @@
 """Runs the whole benchmark and prints its tables; see bench.sh."""
 
 import json
+import os
+import platform
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -42,6 +44,12 @@ def find_contestants(console: Console) -> list[Contestant]:
     return [collector(), cryptofeed(python)]
 
 
+def machine() -> str:
+    """What the figures were measured on, and what else it was doing."""
+    load = os.getloadavg()[0]
+    return f"{os.cpu_count()} processors, load average {load:.1f} at the start, Python {platform.python_version()}"
+
+
 def run_by_turns(
     contestants: Sequence[Contestant], tape: Tape, server: EmbeddedPostgres, console: Console
 ) -> dict[str, list[Run]]:
@@ -66,11 +74,12 @@ def run_at_rates(server: EmbeddedPostgres, redis: EmbeddedRedis, folder: Path, c
 
 
 def as_json(
-    tape: Tape, runs: Mapping[str, Sequence[Run]], stages: Mapping[str, float], latencies: Sequence[Latency]
+    where: str, tape: Tape, runs: Mapping[str, Sequence[Run]], stages: Mapping[str, float], latencies: Sequence[Latency]
 ) -> bytes:
     """Everything that was measured."""
     return json.dumps(
         {
+            "machine": where,
             "feed": {
                 "pairs": tape.pairs,
                 "depth": tape.depth,
@@ -92,6 +101,7 @@ def main() -> int:
     """Measure, print and write down; return the exit status."""
     console = Console(width=WIDTH, highlight=False)
     CACHE.mkdir(exist_ok=True)
+    console.print(where := machine())
     contestants = find_contestants(console)
     try:
         with (
@@ -115,7 +125,7 @@ def main() -> int:
     console.print(stage_table(stages, medians(runs[COLLECTOR])["cpu_microseconds"]))
     console.print(latency_table(latencies))
     console.print(storage_table(runs))
-    RESULTS.write_bytes(as_json(tape, runs, stages, latencies))
+    RESULTS.write_bytes(as_json(where, tape, runs, stages, latencies))
     console.print(f"All of it as JSON: {RESULTS}")
     return 0
 
