@@ -68,7 +68,7 @@ def run_at_rates(server: EmbeddedPostgres, redis: EmbeddedRedis, folder: Path, c
     latencies: list[Latency] = []
     for rate, seconds in LATENCY_RUNS.items():
         tape = make_tape(folder / "latency.frames", [PAIR], DEPTH, round(rate * seconds), rate)
-        latencies.append(measure_latency(collector(), tape, rate, server, redis))
+        latencies.append(measure_latency(tape, rate, server, redis))
         console.print(f"Run at {rate:g} messages/s for {seconds:g} s")
     return latencies
 

@@ -14,7 +14,7 @@ import msgspec
 import psycopg
 from embedded import EmbeddedPostgres, EmbeddedRedis
 
-from bench.contestants import Contestant
+from bench.contestants import collector
 from bench.frame_server import sent_times_of
 from bench.processes import BenchError, hear, open_frame_server, open_helper, say, wait_until_settled
 from bench.tape import Tape
@@ -66,15 +66,14 @@ class SentTimes:
     trades: dict[int, int]
 
 
-def measure_latency(
-    contestant: Contestant, tape: Tape, rate: float, server: EmbeddedPostgres, redis: EmbeddedRedis
-) -> Latency:
-    """Send a tape of one pair at a rate.
+def measure_latency(tape: Tape, rate: float, server: EmbeddedPostgres, redis: EmbeddedRedis) -> Latency:
+    """Send a tape of one pair to the collector at a rate.
 
     Raises:
-        BenchError: a row was not stored, or reached the subscriber twice.
+        BenchError: a row was not stored, or reached the subscriber twice, or none reached it.
 
     """
+    contestant = collector()
     heard = tape.path.with_suffix(".heard")
     with (
         new_database(server, "latency") as url,
@@ -99,6 +98,8 @@ def measure_latency(
     committed += [at - sent.trades[trade_id] for trade_id, at in trades]
     places = {seq: place for place, (seq, _) in enumerate(books)}
     arrived = arrivals(heard, sent, places)
+    if not arrived:
+        raise BenchError("nothing reached the Redis subscriber")
     return Latency(
         rate, tape.messages / rate, spread(arrived.values()), len(committed) - len(arrived), spread(committed)
     )

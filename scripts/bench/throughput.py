@@ -117,13 +117,14 @@ def run(contestant: Contestant, tape: Tape, server: EmbeddedPostgres, name: str)
 
 
 def wait_until_quiet(connection: psycopg.Connection) -> None:
-    """Wait until nothing has been committed for a while. Looks at no table, so that it takes next to no time.
+    """Wait until nothing has been committed for a while, from now on. Looks at no table, so that it takes little time.
 
     Raises:
         BenchError: that did not happen in time.
 
     """
     deadline = time.monotonic() + STORE_TIMEOUT
+    time.sleep(QUIET)
     while time.monotonic() < deadline:
         row = connection.execute(
             "SELECT clock_timestamp() - timestamp > %s * interval '1 second' FROM pg_last_committed_xact()", [QUIET]
