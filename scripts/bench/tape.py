@@ -71,7 +71,8 @@ def make_tape(path: Path, pairs: Sequence[str], depth: int, messages: int, rate:
     lengths, due, ends = array("q"), array("q"), array("q")
     book_updates = trades = end = 0
     with path.open("wb") as file:
-        for time, frame, traded in _market(pairs, depth, messages, rate):
+        for time, frame in _market(pairs, depth, messages, rate):
+            traded = frame.count(b'"trade_id":')  # none in a book's message
             book_updates += traded == 0
             trades += traded
             end += file.write(frame_header(Opcode.TEXT, len(frame)) + frame)
@@ -82,17 +83,16 @@ def make_tape(path: Path, pairs: Sequence[str], depth: int, messages: int, rate:
     return Tape(path, tuple(pairs), depth, len(lengths), book_updates - len(pairs), trades, lengths)
 
 
-def _market(pairs: Sequence[str], depth: int, messages: int, rate: float) -> Iterator[tuple[int, bytes, int]]:
-    """Each message: nanoseconds since the start, the message, and how many trades are in it."""
+def _market(pairs: Sequence[str], depth: int, messages: int, rate: float) -> Iterator[tuple[int, bytes]]:
+    """When each message is due, in nanoseconds since the start, and the message; the snapshots come first."""
     simulation = Simulation(pairs, seed=SEED, rate=rate, depths=[depth])
     start = min(market.time for market in simulation.markets.values())
     for market in simulation.markets.values():
-        yield 0, market.snapshot(depth), 0
+        yield 0, market.snapshot(depth)
     made = len(pairs)
     while made < messages:
         _, step = simulation.next_step()
-        frames = [(step.trades, 1)] if step.trades is not None else []
-        for frame, traded in [*frames, (step.books.get(depth), 0)]:
+        for frame in (step.trades, step.books.get(depth)):
             if frame is not None and made < messages:
-                yield step.time - start, frame, frame.count(b'"trade_id":') * traded
+                yield step.time - start, frame
                 made += 1
