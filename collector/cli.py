@@ -6,6 +6,7 @@ import typer
 
 from collector import exit_status
 from collector.commands.book import book
+from collector.commands.dashboard import DEFAULT_HOST, dashboard
 from collector.commands.migrate import migrate
 from collector.commands.run import run
 from collector.commands.simulate import DEFAULT_PAIRS, DEFAULT_PORT, DEFAULT_RATE, DEFAULT_SEED, simulate
@@ -90,3 +91,14 @@ def _book(
 ) -> None:
     """Show the order book of a pair as it was at a time."""
     raise typer.Exit(book(pair, at, levels, as_json=as_json))
+
+
+@app.command("dashboard")
+def _dashboard(
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Instead of PORT; 0 takes a free one.")] = None,
+    host: Annotated[
+        str, typer.Option(help="The address to listen at; off this machine it wants DASHBOARD_TOKEN.")
+    ] = DEFAULT_HOST,
+) -> None:
+    """Serve a web page that shows the market as it is stored, live and in the past."""
+    raise typer.Exit(dashboard(port, host))

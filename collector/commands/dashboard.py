@@ -1,0 +1,71 @@
+"""`dashboard`: a web page that shows what is stored, until told to stop.
+
+What it is made of is an optional extra, imported only here and only when the command runs.
+"""
+
+import errno
+import socket
+from functools import partial
+
+import trio
+
+from collector import exit_status
+from collector.commands.arguments import WrongUsage, told_in_one_line
+from collector.errors import first_of
+from collector.logs import configure_logs
+from collector.settings import load_settings
+from collector.supervisor import stop_on_signal
+
+DEFAULT_HOST = "127.0.0.1"
+PACKAGES = ("hypercorn", "quart", "quart_trio")
+INSTALL = "python -m pip install hypercorn quart quart-trio"
+
+# What keeps an address from being had, as opposed to a fault in here.
+_ADDRESS_ERRORS = (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL)
+
+
+@told_in_one_line
+def dashboard(port: int | None = None, host: str = DEFAULT_HOST) -> int:
+    """Serve the page until Ctrl-C or SIGTERM; `port` None is that of the settings, 0 a free one.
+
+    Returns the exit status.
+    """
+    try:
+        from collector.dashboard.access import is_loopback  # noqa: PLC0415 - an optional extra
+        from collector.dashboard.serving import serve  # noqa: PLC0415 - likewise
+    except ModuleNotFoundError as error:
+        if error.name not in PACKAGES:
+            raise
+        raise WrongUsage(f"The dashboard needs packages that are not installed; install them with: {INSTALL}") from None
+    settings = load_settings()
+    token = None if settings.dashboard_token is None else settings.dashboard_token.get_secret_value()
+    if token is None and not is_loopback(host):
+        raise WrongUsage(
+            f"DASHBOARD_TOKEN: it is not set; to listen at {host}, off this machine's loopback, it takes one"
+        )
+    configure_logs(settings)
+    port = settings.port if port is None else port
+
+    url = settings.database_url.get_secret_value()
+
+    async def run() -> None:
+        stop = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stop_on_signal, stop, nursery.cancel_scope)
+            async with trio.open_nursery() as serving:
+                address = await serving.start(partial(serve, url, host, port, token, stop=stop))
+                hint = "" if token is None else "?token=… (your DASHBOARD_TOKEN, the first time)"
+                print(f"The dashboard is at {address}/{hint}", flush=True)
+            nursery.cancel_scope.cancel()
+
+    try:
+        trio.run(run)
+    except BaseExceptionGroup as group:
+        refusal = first_of(group)
+        if not isinstance(refusal, OSError):
+            raise
+        if refusal.errno not in _ADDRESS_ERRORS and not isinstance(refusal, socket.gaierror):
+            raise
+        what = f"cannot listen at {host}, port {port}: {refusal.strerror}"
+        raise WrongUsage(f"{what}; --host and --port take others") from None
+    return exit_status.DONE

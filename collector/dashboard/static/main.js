@@ -1,0 +1,257 @@
+// The page: which pair, which time, and what is asked of the server for it.
+
+import { describeCandle, drawCandles } from "./candles.js";
+import { percent, showTimeline } from "./coverage.js";
+import { clockOf, dateOf, grouped, inputValue } from "./format.js";
+import { drawDepth, drawSamples } from "./lines.js";
+import { openStream } from "./stream.js";
+import { showGaps, showLadder, showTrades } from "./tables.js";
+
+const WIDTHS = ["1m", "5m", "15m", "1h", "4h", "1d"];
+const RANGES = { "1 h": 1, "6 h": 6, "24 h": 24, "7 d": 168 };
+const TAPE = 60;
+const HISTORY = 600;
+const COVERAGE_EVERY = 5000; // ms
+const NO_ANSWER = 3000; // ms after a question that failed
+const RATE_SECONDS = 10;
+
+const byId = (id) => document.getElementById(id);
+const address = new URLSearchParams(location.search);
+const state = {
+  pair: address.get("pair"), at: address.get("at"), width: "1m", hours: null,
+  book: null, samples: [], candles: null,
+};
+let closeStream = () => {};
+const turns = new Map(); // how often each question was put anew, so that an answer to an earlier one is dropped
+const pointers = { candles: null, depth: null };
+
+async function ask(path, parameters) {
+  const response = await fetch(`${path}?${new URLSearchParams(parameters)}`);
+  const answer = await response.json();
+  if (!response.ok) throw Object.assign(new Error(answer.error), { status: response.status });
+  return answer;
+}
+
+function show(id, text) {
+  const element = byId(id);
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function showConnection(kind, text) {
+  byId("connection").dataset.state = kind;
+  show("connection", text);
+  document.body.classList.toggle("old", kind === "lost");
+}
+
+function showHealth({ state: word, text }) {
+  byId("health").dataset.state = word;
+  show("health-text", text);
+}
+
+function showNotice(text) {
+  byId("book-notice").hidden = !text;
+  show("book-notice", text ?? "");
+}
+
+function showBook(book) {
+  state.book = book;
+  showLadder(book);
+  show("book-time", book ? `${dateOf(book.time)} UTC` : "");
+  show("middle", book?.middle ? grouped(book.middle) : "–");
+  show("spread", book?.spread ? grouped(book.spread) : "–");
+  show("levels", book ? `${book.levels[0]}, ${book.levels[1]}` : "–");
+  document.title = book?.middle ? `${grouped(book.middle)} ${state.pair}` : `${state.pair} – Kraken collector`;
+  drawBook();
+}
+
+function showLastTrade(trades) {
+  const trade = trades[0];
+  if (!trade) return;
+  show("last-trade", grouped(trade[3]));
+  byId("last-trade").className = trade[2];
+  show("tape-time", `last ${clockOf(trade[1])}`);
+}
+
+function takeSamples(samples, isFirst) {
+  state.samples = (isFirst ? samples : [...state.samples, ...samples]).slice(-HISTORY);
+  const last = state.samples.slice(-RATE_SECONDS);
+  const updates = last.reduce((sum, sample) => sum + sample[2], 0);
+  show("rate", last.length ? `${(updates / last.length).toFixed(1)} /s` : "–");
+  drawActivity();
+}
+
+function takeUpdate(update) {
+  showHealth(update.health);
+  const isFirst = update.is_first ?? false;
+  if (update.book || isFirst || update.health.state === "broken") showBook(update.book ?? null);
+  const trades = update.trades ?? [];
+  if (isFirst || trades.length) {
+    showTrades(trades, { isFirst, most: TAPE });
+    showLastTrade(trades);
+  }
+  takeSamples(update.samples ?? [], isFirst);
+}
+
+const drawBook = () => show("depth-readout", drawDepth(byId("depth"), state.book, pointers.depth) || "\u00a0");
+const drawActivity = () => {
+  drawSamples(byId("spreads"), state.samples, 1, false);
+  drawSamples(byId("rates"), state.samples, 2, true);
+};
+function drawPrices() {
+  if (!state.candles) return;
+  const chosen = drawCandles(byId("candles"), state.candles, pointers.candles);
+  show("candle-readout", describeCandle(chosen ?? state.candles.candles.at(-1)) || "\u00a0");
+}
+function drawAll() {
+  drawBook();
+  drawActivity();
+  drawPrices();
+}
+
+function stop(question) {
+  turns.set(question, (turns.get(question) ?? 0) + 1);
+}
+
+/** Ask again and again, until the question is stopped or put anew; it returns after how many ms. */
+async function repeat(question) {
+  stop(question);
+  const mine = turns.get(question);
+  const isWanted = () => turns.get(question) === mine;
+  while (isWanted()) {
+    let pause = NO_ANSWER;
+    try {
+      pause = await question(isWanted);
+    } catch (error) {
+      // The next question may fare better; what is wrong is told by the stream, or by the notice of the panel.
+      if (!(error instanceof TypeError) && error.status === undefined) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, document.hidden ? pause * 4 : pause));
+  }
+}
+
+async function askCandles(stillWanted) {
+  const found = await ask("/api/candles", { pair: state.pair, width: state.width, ...(state.at && { until: state.at }) });
+  if (!stillWanted()) return 0;
+  state.candles = found;
+  drawPrices();
+  return state.at ? 3600000 : Math.max(2, found.fresh_for) * 1000;
+}
+
+async function askCoverage(stillWanted) {
+  const now = Date.now();
+  const hours = state.hours ?? 24;
+  const channels = await ask("/api/coverage", { pair: state.pair, hours });
+  if (!stillWanted()) return 0;
+  if (state.hours === null && channels.length) {
+    // Until somebody chooses: what shows the whole of a young collection.
+    const age = (now - Math.min(...channels.map(({ since }) => Date.parse(since)))) / 3600000;
+    chooseHours([1, 6].find((some) => some > age) ?? 24);
+    return 0;
+  }
+  const range = { since: now - hours * 3600000, now };
+  showTimeline(channels, range, state.at && Date.parse(state.at), (time) => choose({ at: `${inputValue(time)}Z` }));
+  showGaps(channels, now);
+  const book = channels.find(({ channel }) => channel === "book");
+  show("share", book ? percent(book.share) : "–");
+  return COVERAGE_EVERY;
+}
+
+async function askPast(stillWanted) {
+  showConnection("past", "looking …");
+  const past = await ask("/api/past", { pair: state.pair, at: state.at });
+  if (!stillWanted()) return 0;
+  showConnection("past", "past");
+  showHealth({ state: past.book ? "past" : "ended", text: `As it was at ${dateOf(past.book?.time ?? state.at)} UTC.` });
+  showNotice(past.note);
+  showBook(past.book);
+  showTrades(past.trades, { isFirst: true, most: TAPE });
+  showLastTrade(past.trades);
+  return 3600000;
+}
+
+function press(id, value) {
+  for (const button of byId(id).children) button.setAttribute("aria-pressed", String(button.value === String(value)));
+}
+
+/** Show another pair or another time. */
+function choose(change) {
+  Object.assign(state, change);
+  closeStream();
+  stop(askPast);
+  const query = new URLSearchParams({ pair: state.pair, ...(state.at && { at: state.at }) });
+  history.replaceState(null, "", `?${query}`);
+  byId("pair").value = state.pair;
+  byId("live").setAttribute("aria-pressed", String(!state.at));
+  byId("at").value = inputValue(state.at ? Date.parse(state.at) : Date.now());
+  byId("activity-panel").hidden = Boolean(state.at);
+  showNotice(null);
+  show("rate", "–");
+  if (state.at) repeat(askPast);
+  else {
+    showConnection("wait", "connecting …");
+    closeStream = openStream(state.pair, takeUpdate, showConnection);
+  }
+  repeat(askCandles);
+  repeat(askCoverage);
+}
+
+function chooseWidth(width) {
+  state.width = width;
+  press("widths", width);
+  repeat(askCandles);
+}
+
+function chooseHours(hours) {
+  state.hours = hours;
+  press("ranges", hours);
+  repeat(askCoverage);
+}
+
+function addChoices(id, entries, onChoose) {
+  byId(id).append(...entries.map(([text, value]) => {
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: text, value });
+    button.addEventListener("click", () => onChoose(value));
+    return button;
+  }));
+}
+
+function follow(id, draw) {
+  byId(id).addEventListener("pointermove", (event) => { pointers[id] = event.offsetX; draw(); });
+  byId(id).addEventListener("pointerleave", () => { pointers[id] = null; draw(); });
+}
+
+async function start() {
+  addChoices("widths", WIDTHS.map((width) => [width, width]), chooseWidth);
+  addChoices("ranges", Object.entries(RANGES), chooseHours);
+  press("widths", state.width);
+  byId("pair").addEventListener("change", (event) => choose({ pair: event.target.value }));
+  byId("live").addEventListener("click", () => choose({ at: null }));
+  byId("when").addEventListener("submit", (event) => {
+    event.preventDefault();
+    choose({ at: new Date(`${byId("at").value}Z`).toISOString() });
+  });
+  follow("candles", drawPrices);
+  follow("depth", drawBook);
+  new ResizeObserver(drawAll).observe(document.body);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  for (;;) {
+    try {
+      const { pairs, origin } = await ask("/api/pairs", {});
+      if (origin !== null) {
+        byId("origin").hidden = false;
+        show("origin", `feed: ${origin}`);
+      }
+      if (pairs.length) {
+        byId("pair").append(...pairs.map((pair) => new Option(pair, pair)));
+        choose({ pair: pairs.includes(state.pair) ? state.pair : pairs[0] });
+        return;
+      }
+      showHealth({ state: "never", text: "Nothing has been collected yet: this page waits for it." });
+    } catch (error) {
+      showHealth({ state: "outage", text: error.status ? error.message : "The dashboard does not answer." });
+    }
+    await new Promise((resolve) => setTimeout(resolve, NO_ANSWER));
+  }
+}
+
+start();
