@@ -28,6 +28,12 @@ def direct_requirements() -> set[str]:
     return {re.split(r"[\[;]", requirement)[0] for requirement in project["dependencies"]}
 
 
+def optional_requirements() -> dict[str, set[str]]:
+    """Names of the packages of each extra."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    return {extra: set(names) for extra, names in project["optional-dependencies"].items()}
+
+
 def test_tests_run_on_the_versions_that_are_deployed() -> None:
     """Prevents tests that pass on other versions than production runs on."""
     assert pins(RUNTIME).items() <= pins(TESTS).items()
@@ -54,7 +60,9 @@ def test_imports_of_the_collector_are_its_direct_requirements() -> None:
         re.sub(r"[-_.]+", "-", owners[name][0]).lower()
         for name in imported - sys.stdlib_module_names - {"collector", "__future__"}
     }
-    assert {"trio", "psycopg"} <= foreign <= direct_requirements()
+    extras = optional_requirements()
+    del extras["tests"]
+    assert {"trio", "psycopg"} <= foreign <= direct_requirements().union(*extras.values())
 
 
 @pytest.mark.parametrize("path", [RUNTIME, TESTS], ids=["runtime", "tests"])

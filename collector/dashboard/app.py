@@ -5,6 +5,7 @@ Parameters that make no sense are answered with status 400, a database that cann
 """
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import msgspec
 from quart import Response, redirect, request
 from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException
 
 from collector.commands.arguments import WrongUsage
 from collector.dashboard import parameters, queries
@@ -30,6 +30,11 @@ from collector.storage.history import Book, NoBook, PriceLevel, book_at
 
 STATIC = Path(__file__).parent / "static"
 COOKIE_AGE = 30 * 24 * 3600  # seconds: a month, after which a person shows the token again
+OTHER_ERRORS = {
+    404: "There is no such page.",
+    405: "This can only be read.",
+    500: "The dashboard has a fault: its log tells more.",
+}
 MAX_STREAMS = 100  # open at a time: each costs a socket and some 50 KB
 
 
@@ -79,9 +84,8 @@ def _answer_errors(app: QuartTrio) -> None:
     async def no_database(error: Exception) -> Response:
         return _error(503, f"The database cannot be read: {error}.")
 
-    @app.errorhandler(HTTPException)
-    async def http(error: HTTPException) -> Response:
-        return _error(error.code or 500, error.description or error.name)
+    for status, text in OTHER_ERRORS.items():
+        app.register_error_handler(status, partial(_tell, status, text))
 
 
 def _add_live_routes(app: QuartTrio, reader: Reader, followers: Followers) -> None:
@@ -164,6 +168,10 @@ def _bare(moment: datetime) -> datetime:
 
 def _json(answer: object) -> Response:
     return Response(msgspec.json.encode(answer), content_type="application/json")
+
+
+async def _tell(status: int, text: str, _: Exception) -> Response:
+    return _error(status, text)
 
 
 def _error(status: int, text: str) -> Response:

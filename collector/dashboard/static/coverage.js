@@ -10,7 +10,7 @@ function part(kind, from, to, range, title) {
   const right = Math.min(1, (to - range.since) / (range.now - range.since));
   span.className = kind;
   span.style.left = `${left * 100}%`;
-  span.style.width = `${Math.max(0, right - left) * 100}%`;
+  if (to > from) span.style.width = `${Math.max(0, right - left) * 100}%`;
   if (title) span.title = title;
   return span;
 }

@@ -184,6 +184,7 @@ function choose(change) {
   byId("live").setAttribute("aria-pressed", String(!state.at));
   byId("at").value = inputValue(state.at ? Date.parse(state.at) : Date.now());
   byId("activity-panel").hidden = Boolean(state.at);
+  document.body.classList.toggle("past", Boolean(state.at));
   showNotice(null);
   show("rate", "–");
   if (state.at) repeat(askPast);
