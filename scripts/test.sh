@@ -9,7 +9,7 @@ as_root() {
 }
 
 # The dashboard is tested in a real browser: the machine's own, since Playwright's is a download that not all can have.
-if ! .venv/bin/python tests/browser.py >/dev/null; then
+if ! .venv/bin/python tests/browser.py; then
   echo "Installing Chromium, in which the dashboard is tested" >&2
   if ! { as_root apt-get update --quiet && as_root apt-get install --yes --quiet --no-install-recommends chromium; } >&2; then
     echo "The dashboard is tested in Chromium, and none was found. Install it, then try again:" >&2

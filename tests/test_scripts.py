@@ -87,6 +87,7 @@ case "$*" in
 *"-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python; cp "$0" .venv/bin/pip ;;
 *"-m pip"*) echo pip >>calls; [ ! -e offline ] ;;
 *"-m pytest"*) echo "pytest $4" >>calls ;;
+*browser.py) ;;
 *) exec "$real" "$@" ;;
 esac
 """

@@ -4,6 +4,7 @@ What it is made of is an optional extra, imported only here and only when the co
 """
 
 import errno
+import os
 import socket
 from functools import partial
 
@@ -64,8 +65,11 @@ def dashboard(port: int | None = None, host: str = DEFAULT_HOST) -> int:
         refusal = first_of(group)
         if not isinstance(refusal, OSError):
             raise
-        if refusal.errno not in _ADDRESS_ERRORS and not isinstance(refusal, socket.gaierror):
+        if isinstance(refusal, socket.gaierror):
+            why = refusal.strerror
+        elif refusal.errno in _ADDRESS_ERRORS:
+            why = os.strerror(refusal.errno)
+        else:
             raise
-        what = f"cannot listen at {host}, port {port}: {refusal.strerror}"
-        raise WrongUsage(f"{what}; --host and --port take others") from None
+        raise WrongUsage(f"cannot listen at {host}, port {port}: {why}; --host and --port take others") from None
     return exit_status.DONE

@@ -21,7 +21,7 @@ from collector.dashboard.candles import CandleCache
 from collector.dashboard.follower import TAPE, Followers
 from collector.dashboard.reader import Reader
 from collector.dashboard.stream import PairStream
-from collector.dashboard.views import book_view, channel_view, digits, trade_rows
+from collector.dashboard.views import book_view, coverage_view, digits, trade_rows
 from collector.errors import StorageUnavailable, UnusableDatabase
 from collector.kraken.orderbook import CHECKSUM_LEVELS
 from collector.kraken.times import format_time
@@ -125,7 +125,7 @@ def _add_chart_routes(app: QuartTrio, reader: Reader) -> None:
         now = _bare(datetime.now(UTC))
         since = now - timedelta(hours=hours)
         found = await reader.read(lambda connection: queries.coverage(connection, pair, since, now))
-        return _json([channel_view(channel, now) for channel in found])
+        return _json(coverage_view(found, since, now))
 
 
 def _add_past_route(app: QuartTrio, reader: Reader) -> None:

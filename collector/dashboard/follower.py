@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import msgspec
 import trio
@@ -31,6 +32,14 @@ RETRY_AFTER = timedelta(seconds=10)
 # By how much another collector's run may be ahead of the one that is followed, which is still open: two collectors of
 # one pair report in turns.
 LOYALTY = timedelta(seconds=10)
+
+
+class Broken(NamedTuple):
+    """A run whose rows do not make a book: why, and when it is tried again, by the database's clock."""
+
+    chain: int
+    why: str
+    again_at: datetime
 
 
 class PairState(msgspec.Struct, frozen=True):
@@ -60,7 +69,7 @@ class Follower:
         self._left_at = trio.current_time()
         self._samples: deque[Sample] = deque(maxlen=HISTORY)
         self._live: LiveBook | None = None
-        self._broken: tuple[str, datetime] | None = None  # why there is no book, and when to try again
+        self._broken: Broken | None = None
 
     async def run(self) -> None:
         """Follow the pair until nobody has looked at it for some time."""
@@ -97,18 +106,19 @@ class Follower:
             try:
                 book = self._follow(connection, run)
             except BookDesync as error:
-                self._live, self._broken = None, (str(error), run.now + RETRY_AFTER)
-            if self._broken is not None and book is None:
-                told = Health("broken", f"No verified book: {self._broken[0]}.", told.covered_until)
+                self._live, self._broken = None, Broken(run.chain, str(error), run.now + RETRY_AFTER)
+            if self._broken is not None:
+                told = Health("broken", f"No verified book: {self._broken.why}.", told.covered_until)
         return PairState(told, book, (*new, *self.state.trades)[:TAPE], tuple(self._samples))
 
     def _follow(self, connection: Connection, run: queries.Run) -> BookView | None:
         """The book as far as it is stored; None where its rows do not make one."""
         if self._live is None or self._live.chain != run.chain:
-            if self._broken is not None and run.now < self._broken[1]:
-                return None
-            # A book that broke is not begun before the place where it did.
-            history = timedelta(0) if self._broken is not None else timedelta(seconds=HISTORY)
+            history = timedelta(seconds=HISTORY)
+            if self._broken is not None and self._broken.chain == run.chain:
+                if run.now < self._broken.again_at:
+                    return None
+                history = timedelta(0)  # not from before the place where it broke
             start = queries.replay_start(connection, self._pair, run, run.last_at - history)
             if start is None:
                 raise BookDesync(f"the run since {clock(run.started_at)} has no snapshot")

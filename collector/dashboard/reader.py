@@ -22,6 +22,8 @@ QUERY_SETTINGS = {
     "max_parallel_workers_per_gather": "0",  # the collector shares the server, and comes first
     "jit": "off",  # it compiles for longer than these queries run
 }
+# What a database without the collector's schema, or with an older one, answers.
+MISSING = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedColumn)
 
 
 class Reader:
@@ -29,7 +31,10 @@ class Reader:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._idle: deque[Connection] = deque()
+        self._idle: deque[Connection] = (
+            deque()
+        )  # its methods are safe to call from several threads, looking first is not
+        self._is_closed = False
         self._limiter = trio.CapacityLimiter(CONNECTIONS)
 
     async def read(self, query: Callable[[Connection], Result]) -> Result:
@@ -44,26 +49,38 @@ class Reader:
         return await trio.to_thread.run_sync(self._read, query, limiter=self._limiter, abandon_on_cancel=True)
 
     def close(self) -> None:
-        """Close the connections that nobody uses."""
-        while self._idle:
-            self._idle.pop().close()
+        """Close the connections: those that are in use when their query ends. It must not be used any more."""
+        self._is_closed = True
+        self._close_idle()
 
     def _read(self, query: Callable[[Connection], Result]) -> Result:
-        connection = self._idle.pop() if self._idle else self._connect()
+        connection = self._idle_connection() or self._connect()
         try:
             with translated(), connection.transaction():
                 result = query(connection)
-        except StorageUnavailable:
-            self.close()  # the others are likely to be as dead
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, StorageUnavailable):
+                self._close_idle()  # the others are likely to be as dead
+            if isinstance(error, MISSING):
+                raise UnusableDatabase(
+                    "the database has not got this collector's schema: run its migrate command"
+                ) from error
             raise
-        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedColumn) as e:
-            raise UnusableDatabase("the database has not got this collector's schema: run its migrate command") from e
-        else:
-            self._idle.append(connection)
-            return result
-        finally:
-            if connection not in self._idle:
-                connection.close()
+        self._idle.append(connection)
+        if self._is_closed:
+            self._close_idle()
+        return result
+
+    def _idle_connection(self) -> Connection | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+    def _close_idle(self) -> None:
+        while (connection := self._idle_connection()) is not None:
+            connection.close()
 
     def _connect(self) -> Connection:
         connection = connect(self._url, application_name="collector: dashboard")

@@ -1,6 +1,7 @@
 """Serving the dashboard over HTTP by Hypercorn, until told to stop."""
 
 import logging
+import socket
 from functools import partial
 
 import trio
@@ -26,11 +27,13 @@ async def serve(
     """Serve until `stop` is set; tells the address once it listens.
 
     Raises:
-        OSError: the port cannot be had (in a group of exceptions).
+        OSError: it cannot listen there.
 
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     config = Config()
-    config.bind = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
+    # Hypercorn takes the socket over. Its own, where it cannot be bound, it would leave open.
+    config.bind = [f"fd://{socket.create_server((host, port), family=family).detach()}"]
     config.graceful_timeout = GRACE
     config.accesslog = None  # an address may hold the token
     config.errorlog = logging.getLogger("hypercorn")  # to where the others go: it is at WARNING

@@ -12,11 +12,11 @@ import msgspec
 
 from collector.dashboard.live_book import Sample
 from collector.dashboard.queries import SILENT_AFTER, Candle, Channel, Gap, Run, StoredTrade
+from collector.dashboard.reasons import NO_NEWS, explain
 from collector.kraken.times import format_time
 
 LADDER_LEVELS = 20  # of each side: what fits on a screen
 DEPTH_POINTS = 120  # of each side: more are not told apart in a picture
-NO_NEWS = "no_news"  # the reason of a gap that no collector has told of
 
 PriceSize = tuple[str, str]
 
@@ -46,11 +46,19 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class GapView(msgspec.Struct, frozen=True):
-    """A gap; `until` is None while it goes on."""
+    """A gap, and why it is one, in words; `until` is None while it goes on."""
 
     since: str
     until: str | None
     reason: str
+
+
+class CoverageView(msgspec.Struct, frozen=True):
+    """The coverage of a pair's channels in a range of time."""
+
+    since: str
+    until: str
+    channels: Sequence["ChannelView"]
 
 
 class ChannelView(msgspec.Struct, frozen=True):
@@ -113,7 +121,7 @@ def health(run: Run | None) -> Health:
         return Health("never", "Nobody has watched this book yet.")
     until = utc_text(run.last_at)
     if run.ended_at is not None:
-        return Health("ended", f"Not collecting since {clock(run.last_at)}: {run.end_reason}.", until)
+        return Health("ended", f"Not collecting since {clock(run.last_at)}: {explain(run.end_reason)}.", until)
     if run.now - run.last_at > SILENT_AFTER:
         text = f"No news since {clock(run.last_at)}: the collector has stopped, or its rows wait for the database."
         return Health("silent", text, until)
@@ -144,8 +152,12 @@ def sample_rows(samples: Iterable[Sample]) -> list[tuple[int, float | None, int]
     return [(second, spread, updates) for second, spread, updates in samples]
 
 
-def channel_view(channel: Channel, now: datetime) -> ChannelView:
-    """The coverage of a channel, with the gap that goes on now, if there is one."""
+def coverage_view(channels: Iterable[Channel], since: datetime, now: datetime) -> CoverageView:
+    """The coverage of channels from a time until now, with the gaps that go on now."""
+    return CoverageView(utc_text(since), utc_text(now), [_channel_view(channel, now) for channel in channels])
+
+
+def _channel_view(channel: Channel, now: datetime) -> ChannelView:
     gaps = [_gap_view(gap) for gap in channel.gaps]
     if channel.end_reason is not None:
         gaps.insert(0, _gap_view(Gap(channel.last_at, None, channel.end_reason)))
@@ -157,4 +169,4 @@ def channel_view(channel: Channel, now: datetime) -> ChannelView:
 
 def _gap_view(gap: Gap) -> GapView:
     ended_at = None if gap.ended_at is None else utc_text(gap.ended_at)
-    return GapView(utc_text(gap.started_at), ended_at, gap.reason or "nobody told why")
+    return GapView(utc_text(gap.started_at), ended_at, explain(gap.reason))

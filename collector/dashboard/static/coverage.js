@@ -1,6 +1,6 @@
 // The timeline of what was seen, one lane a channel. A moment on it can be chosen.
 
-import { clock, dateOf, day, duration, minute, reason } from "./format.js";
+import { clock, dateOf, day, duration, minute } from "./format.js";
 
 const NAMES = { book: "book", trade: "trades" };
 
@@ -27,7 +27,7 @@ function lane(channel, range, at, onChoose) {
   track.append(part("seen", begun, range.now, range));
   for (const gap of channel.gaps) {
     const from = Date.parse(gap.since), to = gap.until === null ? range.now : Date.parse(gap.until);
-    const title = `${dateOf(gap.since)} to ${gap.until === null ? "now" : clock(to)}, ${duration((to - from) / 1000)}: ${reason(gap.reason)}`;
+    const title = `${dateOf(gap.since)} to ${gap.until === null ? "now" : clock(to)}, ${duration((to - from) / 1000)}: ${gap.reason}`;
     track.append(part("gap", from, to, range, title));
   }
   if (at !== null && at >= range.since) track.append(part("marker", at, at, range));

@@ -36,9 +36,5 @@ export function duration(seconds) {
   return `${Math.floor(seconds / 86400)} d ${Math.round((seconds % 86400) / 3600)} h`;
 }
 
-/** A reason of kraken_coverage, such as closed_1012, in words. */
-export const reason = (word) =>
-  word === "no_news" ? "no news: the collector has stopped, or its rows wait" : word.replaceAll("_", " ");
-
 /** What datetime-local takes for a time. */
 export const inputValue = (time) => new Date(time).toISOString().slice(0, 19);

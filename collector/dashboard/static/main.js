@@ -40,12 +40,20 @@ function show(id, text) {
 function showConnection(kind, text) {
   byId("connection").dataset.state = kind;
   show("connection", text);
-  document.body.classList.toggle("old", kind === "lost");
+  state.connection = kind;
+  dimWhatIsOld();
+}
+
+/** What is shown as the present, and is none, is dimmed. */
+function dimWhatIsOld() {
+  const isOld = state.connection === "lost" || (!state.at && byId("health").dataset.state !== "live");
+  document.body.classList.toggle("old", isOld);
 }
 
 function showHealth({ state: word, text }) {
   byId("health").dataset.state = word;
   show("health-text", text);
+  dimWhatIsOld();
 }
 
 function showNotice(text) {
@@ -138,17 +146,17 @@ async function askCandles(stillWanted) {
 }
 
 async function askCoverage(stillWanted) {
-  const now = Date.now();
   const hours = state.hours ?? 24;
-  const channels = await ask("/api/coverage", { pair: state.pair, hours });
+  const { since, until, channels } = await ask("/api/coverage", { pair: state.pair, hours });
   if (!stillWanted()) return 0;
+  const now = Date.parse(until); // by the server's clock
   if (state.hours === null && channels.length) {
     // Until somebody chooses: what shows the whole of a young collection.
-    const age = (now - Math.min(...channels.map(({ since }) => Date.parse(since)))) / 3600000;
+    const age = (now - Math.min(...channels.map((channel) => Date.parse(channel.since)))) / 3600000;
     chooseHours([1, 6].find((some) => some > age) ?? 24);
     return 0;
   }
-  const range = { since: now - hours * 3600000, now };
+  const range = { since: Date.parse(since), now };
   showTimeline(channels, range, state.at && Date.parse(state.at), (time) => choose({ at: `${inputValue(time)}Z` }));
   showGaps(channels, now);
   const book = channels.find(({ channel }) => channel === "book");

@@ -11,7 +11,7 @@ export function openStream(pair, onUpdate, onState) {
     source = new EventSource(`/api/stream?pair=${encodeURIComponent(pair)}`);
     source.onmessage = (event) => {
       expect();
-      onState("open", "live");
+      onState("open", "connected");
       onUpdate(JSON.parse(event.data));
     };
     source.onerror = lost;

@@ -1,6 +1,6 @@
 // The ladder, the tape and the list of gaps. Rows are made once and filled again, so that half a second's change is cheap.
 
-import { clockOf, dateOf, duration, grouped, reason } from "./format.js";
+import { clockOf, dateOf, duration, grouped } from "./format.js";
 
 const PHONE_LEVELS = 8; // of each side that a phone shows
 
@@ -66,11 +66,11 @@ export function showTrades(trades, { isFirst, most }) {
 export function showGaps(channels, now) {
   const gaps = channels.flatMap(({ channel, gaps }) => gaps.map((gap) => ({ channel, ...gap })));
   gaps.sort((one, other) => (one.since < other.since ? 1 : -1));
-  const rows = gaps.slice(0, 100).map(({ channel, since, until, reason: word }) => {
+  const rows = gaps.slice(0, 100).map(({ channel, since, until, reason }) => {
     const row = document.createElement("tr");
     const seconds = ((until === null ? now : Date.parse(until)) - Date.parse(since)) / 1000;
     const end = until === null ? "goes on" : dateOf(until);
-    cells(row, [channel === "book" ? "book" : "trades", dateOf(since), end, duration(seconds), reason(word)]);
+    cells(row, [channel === "book" ? "book" : "trades", dateOf(since), end, duration(seconds), reason]);
     return row;
   });
   if (!rows.length) {
