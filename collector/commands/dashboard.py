@@ -3,8 +3,6 @@
 What it is made of is an optional extra, imported only here and only when the command runs.
 """
 
-import errno
-import os
 import socket
 from functools import partial
 
@@ -12,7 +10,6 @@ import trio
 
 from collector import exit_status
 from collector.commands.arguments import WrongUsage, told_in_one_line
-from collector.errors import first_of
 from collector.logs import configure_logs
 from collector.settings import load_settings
 from collector.supervisor import stop_on_signal
@@ -20,9 +17,6 @@ from collector.supervisor import stop_on_signal
 DEFAULT_HOST = "127.0.0.1"
 PACKAGES = ("hypercorn", "quart", "quart_trio")
 INSTALL = "python -m pip install hypercorn quart quart-trio"
-
-# What keeps an address from being had, as opposed to a fault in here.
-_ADDRESS_ERRORS = (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL)
 
 
 @told_in_one_line
@@ -45,8 +39,7 @@ def dashboard(port: int | None = None, host: str = DEFAULT_HOST) -> int:
             f"DASHBOARD_TOKEN: it is not set; to listen at {host}, off this machine's loopback, it takes one"
         )
     configure_logs(settings)
-    port = settings.port if port is None else port
-
+    listener = _listen(host, settings.port if port is None else port)
     url = settings.database_url.get_secret_value()
 
     async def run() -> None:
@@ -54,22 +47,24 @@ def dashboard(port: int | None = None, host: str = DEFAULT_HOST) -> int:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stop_on_signal, stop, nursery.cancel_scope)
             async with trio.open_nursery() as serving:
-                address = await serving.start(partial(serve, url, host, port, token, stop=stop))
+                address = await serving.start(partial(serve, listener, url, token, stop=stop))
                 hint = "" if token is None else "?token=… (your DASHBOARD_TOKEN, the first time)"
                 print(f"The dashboard is at {address}/{hint}", flush=True)
             nursery.cancel_scope.cancel()
 
-    try:
-        trio.run(run)
-    except BaseExceptionGroup as group:
-        refusal = first_of(group)
-        if not isinstance(refusal, OSError):
-            raise
-        if isinstance(refusal, socket.gaierror):
-            why = refusal.strerror
-        elif refusal.errno in _ADDRESS_ERRORS:
-            why = os.strerror(refusal.errno)
-        else:
-            raise
-        raise WrongUsage(f"cannot listen at {host}, port {port}: {why}; --host and --port take others") from None
+    trio.run(run)
     return exit_status.DONE
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        WrongUsage: it cannot be had there.
+
+    """
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        why = (error.strerror or str(error)).partition(" (")[0]  # behind it Python says again which address
+        raise WrongUsage(f"cannot listen at {host}, port {port}: {why}; --host and --port take others") from None

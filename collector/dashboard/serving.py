@@ -16,24 +16,19 @@ GRACE = 1.0  # seconds for answers that are under way at the end; streams never 
 
 
 async def serve(
+    listener: socket.socket,
     database_url: str,
-    host: str,
-    port: int,
     token: str | None,
     *,
     stop: trio.Event,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until `stop` is set; tells the address once it listens.
+    """Serve until `stop` is set; tells the address once it is served.
 
-    Raises:
-        OSError: it cannot listen there.
-
+    `listener` becomes Hypercorn's, which closes it.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     config = Config()
-    # Hypercorn takes the socket over. Its own, where it cannot be bound, it would leave open.
-    config.bind = [f"fd://{socket.create_server((host, port), family=family).detach()}"]
+    config.bind = [f"fd://{listener.detach()}"]
     config.graceful_timeout = GRACE
     config.accesslog = None  # an address may hold the token
     config.errorlog = logging.getLogger("hypercorn")  # to where the others go: it is at WARNING

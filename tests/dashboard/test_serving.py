@@ -1,6 +1,7 @@
 """Serving over real sockets: streams that begin, go on and end."""
 
 import json
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -33,14 +34,14 @@ def stored_url(postgres_server: EmbeddedPostgres, migrated_template: str) -> Ite
 class Stream:
     """The stream of the pair, as a client receives it."""
 
-    def __init__(self, socket: trio.SocketStream) -> None:
-        self._socket = socket
+    def __init__(self, connection: trio.SocketStream) -> None:
+        self._connection = connection
         self._received = b""
 
     async def part(self) -> bytes:
         """What comes up to the next empty line; empty at the end."""
         while b"\n\n" not in self._received:
-            data = await self._socket.receive_some()
+            data = await self._connection.receive_some()
             if not data:
                 return b""
             self._received += data.replace(b"\r\n", b"\n")
@@ -59,7 +60,7 @@ async def open_server(url: str) -> AsyncIterator[tuple[int, trio.Event]]:
     """The port of a dashboard, and what stops it; at the end of the block it has stopped."""
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
-        address = await nursery.start(partial(serve, url, "127.0.0.1", 0, None, stop=stop))
+        address = await nursery.start(partial(serve, socket.create_server(("127.0.0.1", 0)), url, None, stop=stop))
         yield urlsplit(address).port or 0, stop
         stop.set()
         nursery.cancel_scope.deadline = trio.current_time() + DEADLINE
@@ -68,10 +69,10 @@ async def open_server(url: str) -> AsyncIterator[tuple[int, trio.Event]]:
 
 @asynccontextmanager
 async def open_stream(port: int) -> AsyncIterator[Stream]:
-    async with await trio.open_tcp_stream("127.0.0.1", port) as socket:
-        await socket.send_all(REQUEST)
+    async with await trio.open_tcp_stream("127.0.0.1", port) as connection:
+        await connection.send_all(REQUEST)
         with trio.fail_after(DEADLINE):
-            yield Stream(socket)
+            yield Stream(connection)
 
 
 async def test_stream_tells_all_and_then_what_is_new(stored_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
