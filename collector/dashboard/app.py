@@ -17,11 +17,12 @@ from quart_trio import QuartTrio
 from collector.commands.arguments import WrongUsage
 from collector.dashboard import parameters, queries
 from collector.dashboard.access import COOKIE, HEADERS, Access
-from collector.dashboard.candles import CandleCache
+from collector.dashboard.candles import read_candles
 from collector.dashboard.follower import TAPE, Followers
 from collector.dashboard.reader import Reader
+from collector.dashboard.shared import SharedAnswers
 from collector.dashboard.stream import PairStream
-from collector.dashboard.views import book_view, coverage_view, digits, trade_rows
+from collector.dashboard.views import CoverageView, book_view, coverage_view, digits, trade_rows
 from collector.errors import StorageUnavailable, UnusableDatabase
 from collector.kraken.orderbook import CHECKSUM_LEVELS
 from collector.kraken.times import format_time
@@ -35,6 +36,7 @@ OTHER_ERRORS = {
     405: "This can only be read.",
     500: "The dashboard has a fault: its log tells more.",
 }
+COVERAGE_FRESH_FOR = 2.0  # seconds; a page asks each 5 s
 MAX_STREAMS = 100  # open at a time: each costs a socket and some 50 KB
 
 
@@ -111,21 +113,29 @@ def _add_live_routes(app: QuartTrio, reader: Reader, followers: Followers) -> No
 
 
 def _add_chart_routes(app: QuartTrio, reader: Reader) -> None:
-    cached = CandleCache(reader)
+    shared = SharedAnswers()
 
     @app.get("/api/candles")
     async def candles() -> Response:
         pair, width = await _read_pair(reader), parameters.read_width(request.args.get("width"))
         until = parameters.read_moment("until", request.args.get("until"))
-        return _json(await cached.candles(pair, width, until))
+        if until is not None:
+            return _json(await read_candles(reader, pair, width, until))
+        question = "candles", pair, width.name
+        latest = partial(read_candles, reader, pair, width, datetime.now(UTC))
+        return _json(await shared.get(question, width.fresh_for, latest))
 
     @app.get("/api/coverage")
     async def coverage() -> Response:
         pair, hours = await _read_pair(reader), parameters.read_hours(request.args.get("hours"))
-        now = _bare(datetime.now(UTC))
-        since = now - timedelta(hours=hours)
-        found = await reader.read(lambda connection: queries.coverage(connection, pair, since, now))
-        return _json(coverage_view(found, since, now))
+
+        async def read() -> CoverageView:
+            now = _bare(datetime.now(UTC))
+            since = now - timedelta(hours=hours)
+            found = await reader.read(lambda connection: queries.coverage(connection, pair, since, now))
+            return coverage_view(found, since, now)
+
+        return _json(await shared.get(("coverage", pair, hours), COVERAGE_FRESH_FOR, read))
 
 
 def _add_past_route(app: QuartTrio, reader: Reader) -> None:

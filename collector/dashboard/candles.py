@@ -1,11 +1,9 @@
-"""Candles for the page: a fixed number of each of a few widths, read once for all who look at them."""
+"""Candles for the page: a fixed number of each of a few widths."""
 
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import NamedTuple
 
 import msgspec
-import trio
 
 from collector.dashboard import queries
 from collector.dashboard.reader import Reader
@@ -46,42 +44,19 @@ class Candles(msgspec.Struct, frozen=True):
     candles: list[tuple[str, str, str, str, str, str, int]]
 
 
-class CandleCache:
-    """The latest candles of each pair and width that were asked for; past ones are read each time."""
+async def read_candles(reader: Reader, pair: str, width: Width, until: datetime) -> Candles:
+    """The candles of a width up to a time.
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self._found: dict[tuple[str, str], tuple[float, Candles]] = {}
-        self._locks: dict[tuple[str, str], trio.Lock] = {}
+    Raises:
+        StorageUnavailable, UnusableDatabase: as the reader does.
 
-    async def candles(self, pair: str, width: Width, until: datetime | None) -> Candles:
-        """The candles of a width up to a time, or to now.
-
-        Raises:
-            StorageUnavailable, UnusableDatabase: as the reader does.
-
-        """
-        if until is not None:
-            return await self._read(pair, width, until)
-        key = pair, width.name
-        async with self._locks.setdefault(key, trio.Lock()):  # who asks for the same meanwhile waits for this answer
-            read_at, found = self._found.get(key, (0.0, None))
-            if found is None or trio.current_time() - read_at > width.fresh_for:
-                found = await self._read(pair, width, datetime.now(UTC))
-                self._found[key] = trio.current_time(), found
-        return found
-
-    async def _read(self, pair: str, width: Width, until: datetime) -> Candles:
-        since = range_start(until, width)
-        query = partial(
-            queries.candles,
-            pair=pair,
-            width=width.width,
-            since=since.replace(tzinfo=None),
-            until=until.replace(tzinfo=None),
-        )
-        rows = candle_rows(await self._reader.read(query))
-        return Candles(since.timestamp(), until.timestamp(), width.width.total_seconds(), width.fresh_for, rows)
+    """
+    since = range_start(until, width)
+    bounds = since.replace(tzinfo=None), until.replace(tzinfo=None)
+    found = await reader.read(lambda connection: queries.candles(connection, pair, width.width, *bounds))
+    return Candles(
+        since.timestamp(), until.timestamp(), width.width.total_seconds(), width.fresh_for, candle_rows(found)
+    )
 
 
 def range_start(until: datetime, width: Width) -> datetime:

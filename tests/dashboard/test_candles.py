@@ -1,15 +1,13 @@
-"""Which range candles are read for, and that many who ask cost one query."""
+"""Candles: which range they are read for, and that they are those of the database."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-import pytest
-import trio
+import psycopg
 from hypothesis import given
 from hypothesis import strategies as st
 from simulated_store import simulate, store
 
-from collector.dashboard.candles import EPOCH, WIDTHS, CandleCache, Width, range_start
-from collector.dashboard.queries import Candle
+from collector.dashboard.candles import EPOCH, WIDTHS, Width, range_start, read_candles
 from collector.dashboard.reader import Reader
 
 
@@ -21,30 +19,16 @@ def test_range_holds_whole_candles_and_the_time(until: datetime, width: Width) -
     assert (width.shown - 1) * width.width <= until - since < width.shown * width.width
 
 
-async def test_many_who_ask_cost_one_query(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prevents a database that is asked for the same chart by every open page."""
+async def test_candles_are_those_of_the_database(migrated_url: str) -> None:
+    """Prevents candles of another range, or with other digits than are stored."""
     store(migrated_url, simulate(("BTC/USD",), count=300))
+    with psycopg.connect(migrated_url) as connection:
+        last, count = connection.execute("SELECT max(event_time), count(*) FROM kraken_trades").fetchone()
+        trades = connection.execute("SELECT price::text FROM kraken_trades ORDER BY trade_id DESC LIMIT 1").fetchone()
     reader = Reader(migrated_url)
-    reads = 0
-    read = reader.read
-
-    async def counted(query: object) -> object:
-        nonlocal reads
-        reads += 1
-        return await read(query)
-
-    monkeypatch.setattr(reader, "read", counted)
-    cache = CandleCache(reader)
-    width = WIDTHS[-1]._replace(shown=10_000)  # the simulated trades are of a day long ago
-    answers: list[object] = []
-
-    async def ask() -> None:
-        answers.append(await cache.candles("BTC/USD", width, None))
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(20):
-            nursery.start_soon(ask)
-    assert (reads, len(answers)) == (1, 20)
-    assert len(answers[0].candles) >= 1
-    assert all(len(row) == len(Candle._fields) for row in answers[0].candles)
+    until = last.replace(tzinfo=UTC) + timedelta(seconds=1)
+    found = await read_candles(reader, "BTC/USD", WIDTHS[0], until)
     reader.close()
+    assert (found.until, found.width) == (until.timestamp(), 60)
+    assert found.candles[-1][4] == trades[0]
+    assert sum(candle[6] for candle in found.candles) == count
