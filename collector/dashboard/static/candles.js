@@ -3,6 +3,7 @@
 import { dateOf, day, grouped, minute, rounded } from "./format.js";
 import { AXIS, FOOT, footAxis, scale, surface, tellEmpty, ticks, valueAxis } from "./surface.js";
 
+const TAG = 16; // px: the height of the last price's tag
 const FEWEST = 40; // candles for which there is room
 const VOLUME_SHARE = 0.2; // of the height
 
@@ -26,7 +27,9 @@ export function drawCandles(canvas, found, pointer) {
   const room = (high - low || high * 0.001) * 0.06;
   const y = scale(low - room, high + room, bottom * (1 - VOLUME_SHARE), 6);
   const volume = scale(0, Math.max(...candles.map((candle) => Number(candle[5]))), bottom, bottom * (1 - VOLUME_SHARE) + 8);
-  valueAxis(paper, ticks(low, high, 5), y, (value) => rounded(value, 7));
+  const last = Number(candles.at(-1)[4]);
+  const marks = ticks(low, high, 5).filter((value) => Math.abs(y(value) - y(last)) > TAG);
+  valueAxis(paper, marks, y, (value) => rounded(value, 7));
   footAxis(paper, timeMarks(found, first, slots, x));
 
   const body = Math.max(1, Math.min(14, (x(first + 1) - x(first)) * 0.7));
@@ -42,7 +45,7 @@ export function drawCandles(canvas, found, pointer) {
     context.fillRect(Math.round(middle) - 0.5, y(top), 1, Math.max(1, y(base) - y(top)));
     context.fillRect(middle - body / 2, Math.min(y(open), y(close)), body, Math.max(1, Math.abs(y(close) - y(open))));
   }
-  markLast(paper, Number(candles.at(-1)[4]), y);
+  markLast(paper, last, y);
   if (chosen) {
     context.strokeStyle = color("muted");
     context.setLineDash([3, 3]);
@@ -58,7 +61,7 @@ export function drawCandles(canvas, found, pointer) {
 function markLast({ context, width, color }, price, y) {
   const text = rounded(price, 8);
   context.fillStyle = color("accent");
-  context.fillRect(width - AXIS + 2, y(price) - 8, AXIS - 2, 16);
+  context.fillRect(width - AXIS + 2, y(price) - TAG / 2, AXIS - 2, TAG);
   context.fillStyle = color("panel");
   context.textAlign = "left";
   context.textBaseline = "middle";

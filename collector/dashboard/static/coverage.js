@@ -18,9 +18,9 @@ function part(kind, from, to, range, title) {
 function lane(channel, range, at, onChoose) {
   const row = document.createElement("div");
   row.className = "lane";
-  const track = document.createElement("button");
-  track.type = "button";
+  const track = document.createElement("div");
   track.className = "track";
+  track.role = "img"; // who has no pointer types the time
   track.dataset.channel = channel.channel;
   track.setAttribute("aria-label", `Coverage of ${NAMES[channel.channel]}: ${percent(channel.share)}, ${channel.gaps.length} gaps`);
   const begun = Math.max(range.since, Date.parse(channel.since));

@@ -38,3 +38,9 @@ export function duration(seconds) {
 
 /** What datetime-local takes for a time. */
 export const inputValue = (time) => new Date(time).toISOString().slice(0, 19);
+
+/** A time as the server takes it, from one that is UTC where it names no zone; null where it is none. */
+export function readTime(text) {
+  const time = Date.parse(/(Z|[+-]\d\d:?\d\d)$/.test(text) ? text : `${text}Z`);
+  return Number.isNaN(time) ? null : new Date(time).toISOString();
+}

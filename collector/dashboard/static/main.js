@@ -2,8 +2,9 @@
 
 import { describeCandle, drawCandles } from "./candles.js";
 import { percent, showTimeline } from "./coverage.js";
-import { clockOf, dateOf, grouped, inputValue } from "./format.js";
+import { clockOf, dateOf, grouped, inputValue, readTime } from "./format.js";
 import { drawDepth, drawSamples } from "./lines.js";
+import { NO_ANSWER, ask, repeat, stop } from "./questions.js";
 import { openStream } from "./stream.js";
 import { showGaps, showLadder, showTrades } from "./tables.js";
 
@@ -12,25 +13,16 @@ const RANGES = { "1 h": 1, "6 h": 6, "24 h": 24, "7 d": 168 };
 const TAPE = 60;
 const HISTORY = 600;
 const COVERAGE_EVERY = 5000; // ms
-const NO_ANSWER = 3000; // ms after a question that failed
 const RATE_SECONDS = 10;
 
 const byId = (id) => document.getElementById(id);
 const address = new URLSearchParams(location.search);
 const state = {
-  pair: address.get("pair"), at: address.get("at"), width: "1m", hours: null,
+  pair: address.get("pair"), at: readTime(address.get("at") ?? ""), width: "1m", hours: null,
   book: null, samples: [], candles: null,
 };
 let closeStream = () => {};
-const turns = new Map(); // how often each question was put anew, so that an answer to an earlier one is dropped
 const pointers = { candles: null, depth: null };
-
-async function ask(path, parameters) {
-  const response = await fetch(`${path}?${new URLSearchParams(parameters)}`);
-  const answer = await response.json();
-  if (!response.ok) throw Object.assign(new Error(answer.error), { status: response.status });
-  return answer;
-}
 
 function show(id, text) {
   const element = byId(id);
@@ -116,27 +108,6 @@ function drawAll() {
   drawPrices();
 }
 
-function stop(question) {
-  turns.set(question, (turns.get(question) ?? 0) + 1);
-}
-
-/** Ask again and again, until the question is stopped or put anew; it returns after how many ms. */
-async function repeat(question) {
-  stop(question);
-  const mine = turns.get(question);
-  const isWanted = () => turns.get(question) === mine;
-  while (isWanted()) {
-    let pause = NO_ANSWER;
-    try {
-      pause = await question(isWanted);
-    } catch (error) {
-      // The next question may fare better; what is wrong is told by the stream, or by the notice of the panel.
-      if (!(error instanceof TypeError) && error.status === undefined) throw error;
-    }
-    await new Promise((resolve) => setTimeout(resolve, document.hidden ? pause * 4 : pause));
-  }
-}
-
 async function askCandles(stillWanted) {
   const found = await ask("/api/candles", { pair: state.pair, width: state.width, ...(state.at && { until: state.at }) });
   if (!stillWanted()) return 0;
@@ -195,25 +166,40 @@ function choose(change) {
   document.body.classList.toggle("past", Boolean(state.at));
   showNotice(null);
   show("rate", "–");
-  if (state.at) repeat(askPast);
-  else {
-    showConnection("wait", "connecting …");
-    closeStream = openStream(state.pair, takeUpdate, showConnection);
-  }
-  repeat(askCandles);
-  repeat(askCoverage);
+  if (state.at) repeat(askPast, showNotice);
+  else openLive();
+  repeatCandles();
+  repeatCoverage();
 }
+
+function openLive() {
+  showConnection("wait", "connecting …");
+  closeStream = openStream(state.pair, takeUpdate, showStream);
+}
+
+async function showStream(kind, text) {
+  showConnection(kind, text);
+  if (kind !== "lost") return;
+  try {
+    await ask("/api/pairs", {}); // a stream that is refused does not say why
+  } catch (error) {
+    if (error.status) showHealth({ state: "outage", text: error.message });
+  }
+}
+
+const repeatCandles = () => repeat(askCandles, (text) => show("candle-readout", text));
+const repeatCoverage = () => repeat(askCoverage, () => show("share", "–"));
 
 function chooseWidth(width) {
   state.width = width;
   press("widths", width);
-  repeat(askCandles);
+  repeatCandles();
 }
 
 function chooseHours(hours) {
   state.hours = hours;
   press("ranges", hours);
-  repeat(askCoverage);
+  repeatCoverage();
 }
 
 function addChoices(id, entries, onChoose) {
@@ -237,10 +223,16 @@ async function start() {
   byId("live").addEventListener("click", () => choose({ at: null }));
   byId("when").addEventListener("submit", (event) => {
     event.preventDefault();
-    choose({ at: new Date(`${byId("at").value}Z`).toISOString() });
+    choose({ at: readTime(byId("at").value) });
   });
   follow("candles", drawPrices);
   follow("depth", drawBook);
+  document.addEventListener("visibilitychange", () => {
+    // A browser opens six lines to a host, all pages together: one that nobody sees gives its own up.
+    if (state.pair === null || state.at) return;
+    closeStream();
+    if (!document.hidden) openLive();
+  });
   new ResizeObserver(drawAll).observe(document.body);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   for (;;) {
@@ -257,7 +249,8 @@ async function start() {
       }
       showHealth({ state: "never", text: "Nothing has been collected yet: this page waits for it." });
     } catch (error) {
-      showHealth({ state: "outage", text: error.status ? error.message : "The dashboard does not answer." });
+      if (error.status === undefined) throw error;
+      showHealth({ state: "outage", text: error.message });
     }
     await new Promise((resolve) => setTimeout(resolve, NO_ANSWER));
   }

@@ -23,7 +23,7 @@ export function openStream(pair, onUpdate, onState) {
     watchdog = setTimeout(lost, SILENCE);
   }
 
-  async function lost() {
+  function lost() {
     if (closed) return;
     source.close();
     clearTimeout(watchdog);
