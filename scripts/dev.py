@@ -205,7 +205,7 @@ async def dashboard(url: str, log: Path) -> AsyncIterator[str]:
 
 def printed_dashboard(log: Path) -> str:
     """What the dashboard says of where it is; empty before it does."""
-    return "".join(re.findall(r"^The dashboard is at (http://\S+)\n", log.read_text(), re.MULTILINE))
+    return "".join(re.findall(r"^The dashboard is at (http://.+)\n", log.read_text(), re.MULTILINE))
 
 
 async def collect(environment: dict[str, str], *needed: subprocess.Popen[bytes]) -> int:

@@ -149,6 +149,16 @@ def test_collects_a_simulated_market_until_ctrl_c(start: Callable[[], Script]) -
     assert "Traceback" not in script.log.read_text()
 
 
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8000/", "http://127.0.0.1:8000/?token=… (your token)"])
+def test_dashboard_is_found_with_and_without_a_token(tmp_path: Path, address: str) -> None:
+    """Prevents a DASHBOARD_TOKEN in a .env from keeping everything from starting."""
+    log = tmp_path / "log"
+    log.write_text(f"a warning\nThe dashboard is at {address}")
+    assert dev.printed_dashboard(log) == "", "the line is not whole yet"
+    log.write_text(f"a warning\nThe dashboard is at {address}\n")
+    assert dev.printed_dashboard(log) == address
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
 def test_killed_script_leaves_no_process_and_its_rows(start: Callable[[], Script]) -> None:
     """Prevents servers that nobody stops, and a next start that fails or begins from nothing."""

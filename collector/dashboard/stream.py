@@ -35,7 +35,6 @@ class PairStream(ResponseBody):
         self._followers = followers
         self._pair = pair
         self._stack = ExitStack()
-        self._follower: Follower | None = None
 
     async def __aenter__(self) -> AsyncIterator[bytes]:
         """Begin to follow."""
@@ -50,8 +49,8 @@ class PairStream(ResponseBody):
 
 async def _events(follower: Follower) -> AsyncIterator[bytes]:
     yield b"retry: %d\n\n" % RETRY
-    known, version = None, follower.version.value
-    if version == 0:  # nothing was read yet: the page says so already
+    known = None
+    with trio.move_on_after(HEARTBEAT):  # the first look at the database; until then the page says that it reads it
         await follower.version.wait_value(lambda number: number > 0)
     while True:
         version, state = follower.version.value, follower.state
