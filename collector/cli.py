@@ -7,6 +7,7 @@ import typer
 
 from collector import exit_status
 from collector.commands.book import book
+from collector.commands.dashboard import DEFAULT_HOST, dashboard
 from collector.commands.export import (
     DEFAULT_EVERY,
     DEFAULT_FORMAT,
@@ -164,3 +165,14 @@ def _export(
         every=every,
     )
     raise typer.Exit(status)
+
+
+@app.command("dashboard")
+def _dashboard(
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Instead of PORT; 0 takes a free one.")] = None,
+    host: Annotated[
+        str, typer.Option(help="The address to listen at; off this machine it wants DASHBOARD_TOKEN.")
+    ] = DEFAULT_HOST,
+) -> None:
+    """Serve a web page that shows the market as it is stored, live and in the past."""
+    raise typer.Exit(dashboard(port, host))
