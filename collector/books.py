@@ -15,6 +15,7 @@ import structlog
 from collector.errors import BookDesync
 from collector.feed import Alive, Connected, Disconnected, Doubts, FeedEvent, ResyncRequests, Subscribed, Unsubscribed
 from collector.kraken.messages import BookMessage, Malformed, TradeMessage
+from collector.kraken.orderbook import OrderBook
 from collector.kraken.times import format_time
 from collector.records import Record
 from collector.rows import BookRows, ChainNumbers, Run, TradeRows
@@ -109,9 +110,11 @@ class Books:
                 self._desync(pair, reason, batch)
         for event in events:
             self._takers[type(event)](event, batch)
-        batch.records += [
-            rows.run.coverage(self._watches[rows.pair].seconds) for rows in batch.touched if rows.run is not None
-        ]
+        for touched in batch.touched:
+            if touched.run is not None:
+                batch.records.append(touched.run.coverage(self._watches[touched.pair].seconds))
+                if isinstance(touched, BookRows):
+                    self._show(touched.pair, touched.book)
         self._statistics.under_way.read(made_records=bool(batch.records))
         return batch.records
 
@@ -155,7 +158,9 @@ class Books:
             self._desync(message.pair, str(error), batch)
             return
         batch.touched.add(rows)
-        book, state = rows.book, self._statistics.pairs[message.pair]
+
+    def _show(self, pair: str, book: OrderBook) -> None:
+        state = self._statistics.pairs[pair]
         if book.bids and book.asks:
             state.best_bid, state.best_ask = book.bids.best_price, book.asks.best_price
 

@@ -7,6 +7,7 @@ import typer
 
 from collector import exit_status
 from collector.commands.book import book
+from collector.commands.dashboard import DEFAULT_HOST, dashboard
 from collector.commands.export import (
     DEFAULT_EVERY,
     DEFAULT_FORMAT,
@@ -17,6 +18,7 @@ from collector.commands.export import (
     export,
 )
 from collector.commands.migrate import migrate
+from collector.commands.replay import replay
 from collector.commands.run import run
 from collector.commands.simulate import DEFAULT_PAIRS, DEFAULT_PORT, DEFAULT_RATE, DEFAULT_SEED, simulate
 from collector.commands.status import status
@@ -72,6 +74,26 @@ def _simulate(
 ) -> None:
     """Serve a simulated Kraken on this machine, for a collector to be pointed at."""
     raise typer.Exit(simulate(port, _pairs(pairs), seed, rate))
+
+
+@app.command("replay")
+def _replay(
+    since: Annotated[str, typer.Option(help="From this time on, such as 2026-01-31T12:00:00Z.")],
+    until: Annotated[str, typer.Option(help="Up to before this time.")],
+    pairs: Annotated[
+        str | None, typer.Option(help="A comma list of symbols; all that were watched when left out.")
+    ] = None,
+    speed: Annotated[
+        str, typer.Option(help="How many times faster than it was, such as 10; max: as fast as a client reads.")
+    ] = "1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port on loopback; 0 takes a free one.")
+    ] = DEFAULT_PORT,
+    *,
+    loop: Annotated[bool, typer.Option("--loop", help="Begin again at the end.")] = False,
+) -> None:
+    """Serve the stored market as a Kraken on this machine, for a bot to be pointed at."""
+    raise typer.Exit(replay(since, until, pairs, speed, port, loop=loop))
 
 
 @app.command("verify")
@@ -143,3 +165,14 @@ def _export(
         every=every,
     )
     raise typer.Exit(status)
+
+
+@app.command("dashboard")
+def _dashboard(
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Instead of PORT; 0 takes a free one.")] = None,
+    host: Annotated[
+        str, typer.Option(help="The address to listen at; off this machine it wants DASHBOARD_TOKEN.")
+    ] = DEFAULT_HOST,
+) -> None:
+    """Serve a web page that shows the market as it is stored, live and in the past."""
+    raise typer.Exit(dashboard(port, host))

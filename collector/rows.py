@@ -4,7 +4,7 @@ Pure: no clock, no I/O; monotonic times are passed in as seconds. A run is one u
 one channel. Within a book run `seq` counts its rows from 0 without holes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from collector.book_window import BookWindow
@@ -262,8 +262,10 @@ class TradeRows:
             self.run.rows += 1
 
 
-def levels_json(levels: Iterable[Level]) -> bytes:
+def levels_json(levels: Sequence[Level]) -> bytes:
     """Levels as a JSON array of `[price, size]`, with the digits as sent."""
+    if not levels:
+        return b"[]"
     return b"[" + b",".join([b"[%b,%b]" % (level.price, level.size) for level in levels]) + b"]"
 
 

@@ -20,6 +20,7 @@ from collector.kraken.pairs import parse_patterns
 from collector.selection import DepthRule, Selection, parse_depths
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+SHORTEST_TOKEN = 16  # characters: random ones are not guessed, even with many requests a second
 SMALLEST_SPOOL = 16 * 2**20  # bytes: a few segments of depth-1000 snapshots must fit
 
 
@@ -109,6 +110,10 @@ class Settings(BaseSettings):
     )
     audit_interval: float = Field(3600, ge=60, le=604_800, description="seconds from 60 to 604800")
     metrics_port: int | None = Field(None, ge=1, le=65535, description="a port from 1 to 65535")
+    port: int = Field(8000, ge=1, le=65535, description="a port from 1 to 65535")
+    dashboard_token: SecretStr | None = Field(
+        None, min_length=SHORTEST_TOKEN, description=f"a secret of at least {SHORTEST_TOKEN} characters"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
     log_format: Literal["console", "json"] = Field(
         default_factory=lambda: "console" if sys.stderr.isatty() else "json", description="console or json"

@@ -5,7 +5,7 @@ own: simulated rows never mix with real ones. What was collected stays for the n
 
 This process alone answers to signals. Its children run in sessions of their own, so that Ctrl-C, which a terminal
 sends to every process in its foreground, stops them in order: the collector, which then writes what it holds, the
-simulated market, PostgreSQL.
+simulated market, the dashboard, PostgreSQL.
 """
 
 import fcntl
@@ -44,6 +44,9 @@ POSTGRES_PORT = 54320  # the same at each start where it is free, so that a clie
 SIMULATOR_START_TIMEOUT = 20  # seconds; it imports the collector and listens, about one on an idle machine
 COLLECTOR_STOP_TIMEOUT = 9  # seconds; the collector itself gives up what is left to do after 8
 SIMULATOR_STOP_TIMEOUT = 1  # seconds; it holds nothing that could be lost
+DASHBOARD_PORT = 8000  # or another where it is taken
+DASHBOARD_START_TIMEOUT = 20  # seconds; it imports what serves it and listens, about one on an idle machine
+DASHBOARD_STOP_TIMEOUT = 3  # seconds; it ends what it serves within one
 
 
 class Failed(Exception):  # noqa: N818 - named by what happened, as the field does
@@ -179,6 +182,32 @@ def printed_settings(log: Path) -> dict[str, str]:
     return dict(re.findall(rf"^({'|'.join(KRAKEN_URLS)})=(.*)\n", log.read_text(), re.MULTILINE))
 
 
+@asynccontextmanager
+async def dashboard(url: str, log: Path) -> AsyncIterator[str]:
+    """Serve the dashboard over a database; the value is its address. Where it ends by itself, collection goes on.
+
+    Raises:
+        Failed: it did not start.
+    """
+    with log.open("wb") as output:
+        process = start(["dashboard", "--port", str(free_port(DASHBOARD_PORT))], {"DATABASE_URL": url}, output)
+    try:
+        with trio.move_on_after(DASHBOARD_START_TIMEOUT):
+            while not printed_dashboard(log) and process.poll() is None:  # noqa: ASYNC110 - a file
+                await trio.sleep(POLL_INTERVAL)
+        address = printed_dashboard(log)
+        if not address:
+            raise Failed(f"The dashboard did not start, see {log}.")
+        yield address
+    finally:
+        await stop(process, "dashboard", within=DASHBOARD_STOP_TIMEOUT)
+
+
+def printed_dashboard(log: Path) -> str:
+    """What the dashboard says of where it is; empty before it does."""
+    return "".join(re.findall(r"^The dashboard is at (http://.+)\n", log.read_text(), re.MULTILINE))
+
+
 async def collect(environment: dict[str, str], *needed: subprocess.Popen[bytes]) -> int:
     """Run the collector until it ends by itself, or this task is cancelled; return its exit status.
 
@@ -195,10 +224,10 @@ async def collect(environment: dict[str, str], *needed: subprocess.Popen[bytes])
         await stop(process, "collector", within=COLLECTOR_STOP_TIMEOUT)
 
 
-def tell_where(url: str) -> None:
-    """Print how to look at the rows with psql, the wheel's where the machine has none."""
+def tell_where(url: str, page: str) -> None:
+    """Print where the dashboard is, and how to look at the rows with psql, the wheel's where the machine has none."""
     psql = "psql" if shutil.which("psql") else shlex.quote(str(postgres_programs() / "bin" / "psql"))
-    print(f"Look at the rows from another terminal, and stop with Ctrl-C:\n\n  {psql} '{url}'\n", flush=True)
+    print(f"\nThe dashboard is at  {page}\nThe rows are at      {psql} '{url}'\nStop with Ctrl-C.\n", flush=True)
 
 
 async def collect_what_can_be_reached(server: EmbeddedPostgres, folder: Path) -> int:
@@ -207,13 +236,15 @@ async def collect_what_can_be_reached(server: EmbeddedPostgres, folder: Path) ->
     name = "kraken" if reason is None else "simulated"
     url = ensure_database(server, name)
     environment = {"DATABASE_URL": url, "SPOOL_DIR": str(folder / f"spool-{name}")}
-    if reason is None:
-        tell_where(url)
-        return await collect(environment | KRAKEN_URLS)
-    print(f"Kraken is out of reach ({KRAKEN_HOST}: {reason}): this collects a simulated market instead.")
-    async with simulated_market(folder / "simulator.log") as (market, settings):
-        tell_where(url)
-        return await collect(environment | settings, market)
+    if reason is not None:
+        print(f"Kraken is out of reach ({KRAKEN_HOST}: {reason}): this collects a simulated market instead.")
+    async with dashboard(url, folder / "dashboard.log") as page:
+        if reason is None:
+            tell_where(url, page)
+            return await collect(environment | KRAKEN_URLS)
+        async with simulated_market(folder / "simulator.log") as (market, settings):
+            tell_where(url, page)
+            return await collect(environment | settings, market)
 
 
 async def run(folder: Path) -> int:

@@ -1,11 +1,13 @@
 """scripts/dev.py: what it starts, what it tells, and that nothing of it is left."""
 
+import json
 import shutil
 import signal
 import ssl
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -52,6 +54,11 @@ class Script:
         """The address of the database that it prints."""
         self.wait_for("address", lambda: "postgresql://" in self.log.read_text())
         return next(part for part in self.log.read_text().split("'") if part.startswith("postgresql://"))
+
+    def page(self) -> str:
+        """The address of the dashboard that it prints."""
+        self.wait_for("dashboard", lambda: "psql" in self.log.read_text())
+        return next(part for part in self.log.read_text().split() if part.startswith("http://127.0.0.1:"))
 
     def wait_for_rows(self, url: str, more_than: int = 0) -> int:
         """Wait until the database has rows of both kinds, more than so many; returns how many."""
@@ -127,17 +134,29 @@ def test_collects_a_simulated_market_until_ctrl_c(start: Callable[[], Script]) -
     assert url.endswith("/simulated")
     script.wait_for_rows(url)
     assert "Kraken is out of reach" in script.log.read_text()
+    with urllib.request.urlopen(f"{script.page()}api/pairs", timeout=START_TIMEOUT) as answer:
+        assert json.load(answer)["pairs"] == ["BTC/USD"]
 
     second = start()
     assert second.process.wait(START_TIMEOUT) == 1
     assert f"already runs in this project, as process {script.process.pid}" in second.log.read_text()
 
     family = script.family()
-    assert len(family) > 3  # the script, PostgreSQL with its workers, the market, the collector
+    assert len(family) > 4  # the script, PostgreSQL with its workers, the market, the collector, the dashboard
     signal_group(script.process.pid, signal.SIGINT)
     assert script.process.wait(STOP_TIMEOUT) == 0
     assert_gone(family)
     assert "Traceback" not in script.log.read_text()
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8000/", "http://127.0.0.1:8000/?token=… (your token)"])
+def test_dashboard_is_found_with_and_without_a_token(tmp_path: Path, address: str) -> None:
+    """Prevents a DASHBOARD_TOKEN in a .env from keeping everything from starting."""
+    log = tmp_path / "log"
+    log.write_text(f"a warning\nThe dashboard is at {address}")
+    assert dev.printed_dashboard(log) == "", "the line is not whole yet"
+    log.write_text(f"a warning\nThe dashboard is at {address}\n")
+    assert dev.printed_dashboard(log) == address
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")

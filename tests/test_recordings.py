@@ -40,9 +40,8 @@ async def test_recording_is_stored_as_it_was_sent(
     assert expected_rows in (book_rows, None)
     assert len(trades) == expected_trades
     async with open_kraken(source) as kraken:
-        settings = settings_for(
-            kraken, migrated_url, tmp_path, pairs=tuple(source.instruments), book_depth=source.depths[0]
-        )
+        (depth,) = next(iter(source.depths.values()))
+        settings = settings_for(kraken, migrated_url, tmp_path, pairs=tuple(source.instruments), book_depth=depth)
         async with collecting(settings) as collector:
             await wait_until(lambda: collector.statistics.stored_rows >= book_rows + len(trades))
     assert not collector.statistics.desyncs

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,12 @@ def pins(path: Path) -> dict[str, str]:
     return {match[1]: match[2] for match in found if match}
 
 
-def direct_requirements(*extras: str) -> set[str]:
-    """Names of the packages that pyproject.toml says the code imports, with those of some extras."""
+def direct_requirements(*, with_extras: bool = False) -> set[str]:
+    """Names of the packages that pyproject.toml says the code imports, with those of its extras but the tests'."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    optional = [name for extra in extras for name in project["optional-dependencies"][extra]]
-    return {re.split(r"[\[;]", requirement)[0] for requirement in [*project["dependencies"], *optional]}
+    extras = [names for extra, names in project["optional-dependencies"].items() if extra != "tests"]
+    names = chain(project["dependencies"], *(extras if with_extras else []))
+    return {re.split(r"[\[;]", requirement)[0] for requirement in names}
 
 
 def test_tests_run_on_the_versions_that_are_deployed() -> None:
@@ -56,14 +58,14 @@ def test_imports_of_the_collector_are_its_direct_requirements() -> None:
         re.sub(r"[-_.]+", "-", owners[name][0]).lower()
         for name in imported - sys.stdlib_module_names - {"collector", "__future__"}
     }
-    assert {"trio", "psycopg"} <= foreign <= direct_requirements("export")
+    assert {"trio", "psycopg"} <= foreign <= direct_requirements(with_extras=True)
 
 
 def test_the_worker_does_without_what_only_commands_need() -> None:
     """Prevents a worker that holds libraries for months that it never uses, or fails where they are not installed."""
     code = "import sys, collector.commands.run; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
-    assert not {"typer", "pyarrow", "matplotlib"} & set(loaded.stdout.split())
+    assert not {"typer", "pyarrow", "matplotlib", "quart", "hypercorn"} & set(loaded.stdout.split())
 
 
 def test_commands_load_pyarrow_only_when_they_write_parquet() -> None:

@@ -87,6 +87,7 @@ case "$*" in
 *"-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python; cp "$0" .venv/bin/pip ;;
 *"-m pip"*) echo pip >>calls; [ ! -e offline ] ;;
 *"-m pytest"*) echo "pytest $4" >>calls ;;
+*browser.py) ;;
 *) exec "$real" "$@" ;;
 esac
 """
@@ -143,3 +144,28 @@ def test_check_fails_for_a_vulnerability_and_not_for_a_missing_line(
     (newcomer / "bin" / "grep").symlink_to(shutil.which("grep") or "grep")
     result = run(newcomer, "scripts/check.sh")
     assert (result.returncode, result.stdout) == (status, told)
+
+
+@pytest.mark.parametrize("can_install", [True, False])
+def test_missing_browser_is_installed_or_told(newcomer: Path, can_install: bool) -> None:
+    """Prevents the dashboard's tests from failing one by one where there is no browser, with no word of what to do."""
+    answer = f'case "$*" in *browser.py) exit 1 ;; "-m pytest") echo tested ;; *) exec {sys.executable} "$@" ;; esac'
+    programs = {
+        ".venv/bin/python": answer,
+        ".venv/bin/pip": "exit 0",
+        "bin/id": "echo 0",
+        "bin/apt-get": f'echo "apt-get $1"; exit {int(not can_install)}',
+    }
+    (newcomer / ".venv" / "bin").mkdir(parents=True)
+    for name, body in programs.items():
+        (newcomer / name).write_text(f"#!/bin/sh\n{body}\n")
+        (newcomer / name).chmod(0o755)
+    pins = (newcomer / "requirements.txt").read_text() + (newcomer / "tests" / "requirements.txt").read_text()
+    (newcomer / ".venv" / "installed-requirements").write_text(pins)
+    result = run(newcomer, "scripts/test.sh")
+    if can_install:
+        assert (result.returncode, result.stdout) == (0, "tested\n")
+        assert "apt-get update\napt-get install\n" in result.stderr
+    else:
+        assert (result.returncode, result.stdout) == (2, "")
+        assert "  sudo apt-get update && sudo apt-get install -y chromium" in result.stderr

@@ -58,6 +58,8 @@ def test_defaults_are_those_of_the_contract() -> None:
         "backfill_since": None,
         "audit_interval": 3600.0,
         "metrics_port": None,
+        "port": 8000,
+        "dashboard_token": None,
         "log_level": "info",
     }
 

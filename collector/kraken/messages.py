@@ -184,8 +184,8 @@ class Decoder:
         return BookMessage(
             book.symbol,
             message_type,
-            [parse_level(bytes(entry.price), bytes(entry.qty)) for entry in book.bids],
-            [parse_level(bytes(entry.price), bytes(entry.qty)) for entry in book.asks],
+            _levels(book.bids) if book.bids else [],
+            _levels(book.asks) if book.asks else [],
             book.checksum,
             None if book.timestamp is None else self._read_time(book.timestamp),
         )
@@ -271,6 +271,10 @@ def _message_type(envelope: _Envelope) -> MessageType:
     if envelope.type == "snapshot":
         return "snapshot"
     raise MalformedMessage(f"a {envelope.channel} message of type {envelope.type!r}")
+
+
+def _levels(entries: list[_Entry]) -> list[Level]:
+    return [parse_level(bytes(entry.price), bytes(entry.qty)) for entry in entries]
 
 
 def _above_zero(digits: bytes) -> bytes:

@@ -70,14 +70,15 @@ _UNITS = [10 ** (MAX_DECIMALS - decimals) for decimals in range(MAX_DECIMALS + 1
 class BookSide:
     """The levels of one side, best first.
 
-    `sign` is 1 for asks and -1 for bids: keys are signed ranks, so that on both sides the best is the smallest.
+    `sign` is 1 for asks and -1 for bids: `keys`, for reading only, are signed ranks, so that on both sides the best is
+    the smallest and comes first.
     """
 
-    __slots__ = ("_checksum_text", "_keys", "_last_covered", "_levels", "_sign")
+    __slots__ = ("_checksum_text", "_last_covered", "_levels", "_sign", "keys")
 
     def __init__(self, sign: int) -> None:
         self._sign = sign
-        self._keys: list[int] = []
+        self.keys: list[int] = []
         self._levels: dict[int, Level] = {}
         # Most messages leave the ten best levels of a side as they are. What the checksum takes of them is kept until
         # a key changes that is not behind the last of the ten (None while there are fewer: any change counts then).
@@ -85,32 +86,27 @@ class BookSide:
         self._last_covered: int | None = None
 
     def __len__(self) -> int:
-        return len(self._keys)
-
-    @property
-    def best_rank(self) -> int:
-        """The best price, in units of 10**-18. The side must not be empty."""
-        return self._keys[0] * self._sign
+        return len(self.keys)
 
     @property
     def best_price(self) -> bytes:
         """The best price, in the digits that Kraken sent. The side must not be empty."""
-        return self._levels[self._keys[0]].price
+        return self._levels[self.keys[0]].price
 
     def best(self, count: int) -> list[Level]:
         """The best levels, at most `count`, best first."""
         levels = self._levels
-        return [levels[key] for key in self._keys[:count]]
+        return [levels[key] for key in self.keys[:count]]
 
     def clear(self) -> None:
         """Forget every level."""
-        self._keys.clear()
+        self.keys.clear()
         self._levels.clear()
         self._checksum_text = None
 
     def apply(self, changes: Iterable[Level]) -> None:
         """Set or remove levels, in order; removing one that is not there changes nothing."""
-        keys, levels, sign, last_covered = self._keys, self._levels, self._sign, self._last_covered
+        keys, levels, sign, last_covered = self.keys, self._levels, self._sign, self._last_covered
         for level in changes:
             key = level.rank * sign
             if last_covered is None or key <= last_covered:
@@ -124,7 +120,7 @@ class BookSide:
 
     def cut(self, depth: int) -> list[bytes]:
         """Keep the best `depth` levels; return the prices of those that fell out, best first."""
-        keys = self._keys
+        keys = self.keys
         if len(keys) <= depth:
             return []
         if self._last_covered is None or keys[depth] <= self._last_covered:
@@ -137,7 +133,7 @@ class BookSide:
         """What this side contributes to the checksum."""
         text = self._checksum_text
         if text is None:
-            levels, covered = self._levels, self._keys[:CHECKSUM_LEVELS]
+            levels, covered = self._levels, self.keys[:CHECKSUM_LEVELS]
             self._last_covered = covered[-1] if len(covered) == CHECKSUM_LEVELS else None
             self._checksum_text = text = b"".join([levels[key].token or b"" for key in covered])
         return text
@@ -164,9 +160,13 @@ class OrderBook:
 
     def apply(self, bids: Sequence[Level], asks: Sequence[Level]) -> Evicted:
         """Take one whole message, then cut each side to the depth."""
-        self.bids.apply(bids)
-        self.asks.apply(asks)
-        return self.bids.cut(self.depth), self.asks.cut(self.depth)
+        return self._apply_side(self.bids, bids), self._apply_side(self.asks, asks)
+
+    def _apply_side(self, side: BookSide, changes: Sequence[Level]) -> list[bytes]:
+        if not changes:  # of every other message one side
+            return []
+        side.apply(changes)
+        return side.cut(self.depth)
 
     def checksum(self) -> int:
         """CRC-32 over the digits of the ten best asks, then of the ten best bids, points and leading zeros dropped."""
@@ -174,4 +174,5 @@ class OrderBook:
 
     def is_crossed(self) -> bool:
         """Whether the best bid reaches the best ask, which on a whole message means that the book is wrong."""
-        return bool(self.bids and self.asks and self.bids.best_rank >= self.asks.best_rank)
+        bids, asks = self.bids.keys, self.asks.keys
+        return bool(bids and asks and -bids[0] >= asks[0])

@@ -26,6 +26,7 @@ from collector.storage.segments import Header, Segment, encode_header, encode_re
 
 _SUFFIX = ".segment"
 _NUMBER_WIDTH = 20  # digits: names sort as their numbers do
+_ROWS = (BookRow, Trade)
 
 _SEE_DISK = "nothing after a power cut; else have a look at the disk: what can't be read is kept in the folder damaged"
 
@@ -136,10 +137,11 @@ class Spool:
         if not self._unwritten:
             return
         self._write(encode_records(self._unwritten))
-        rows = sum(isinstance(record, BookRow | Trade) for record in self._unwritten)
+        proofs = [record for record in self._unwritten if not isinstance(record, _ROWS)]
+        rows = len(self._unwritten) - len(proofs)
         self.rows += rows
         self.open_rows += rows
-        self.last_chain = max([self.last_chain, *_chains(self._unwritten)])
+        self.last_chain = max([self.last_chain, *_chains(proofs)])
         self._unwritten = []
 
     def seal(self) -> int | None:

@@ -70,6 +70,42 @@ GROUP BY book.pair
 _HAS_SNAPSHOT = "SELECT EXISTS (SELECT FROM kraken_orderbook WHERE type = 'snapshot' AND pair = %s)"
 
 
+# Kraken writes each number with all the decimals of its pair, so that one level of each side shows them.
+_SHAPES = """
+SELECT run.pair, run.chain, max(shape.levels), max(shape.price_decimals), max(shape.size_decimals)
+FROM unnest(%(pairs)s::text[], %(chains)s::bigint[], %(started)s::timestamp[], %(last)s::timestamp[])
+     AS run (pair, chain, started_at, last_at)
+CROSS JOIN LATERAL (
+    (SELECT bids, asks FROM kraken_orderbook AS book
+     WHERE type = 'snapshot' AND book.pair = run.pair AND book.chain = run.chain
+           AND event_time BETWEEN run.started_at AND run.last_at ORDER BY event_time LIMIT 1)
+    UNION ALL
+    (SELECT bids, asks FROM kraken_orderbook AS book
+     WHERE type = 'snapshot' AND book.pair = run.pair AND book.chain = run.chain
+           AND event_time BETWEEN run.started_at AND run.last_at ORDER BY event_time DESC LIMIT 1)
+) AS snapshot
+CROSS JOIN LATERAL (
+    SELECT greatest(jsonb_array_length(bids), jsonb_array_length(asks)) AS levels,
+           greatest(scale((bids #>> '{0,0}')::numeric), scale((asks #>> '{0,0}')::numeric)) AS price_decimals,
+           greatest(scale((bids #>> '{0,1}')::numeric), scale((asks #>> '{0,1}')::numeric)) AS size_decimals
+) AS shape
+GROUP BY run.pair, run.chain
+"""
+
+
+class BookShape(NamedTuple):
+    """What the first and the last snapshot of a chain show: levels of its fuller side, and decimals of its numbers.
+
+    The decimals are None of a book without a level.
+    """
+
+    pair: str
+    chain: int
+    levels: int
+    price_decimals: int | None
+    size_decimals: int | None
+
+
 class Snapshot(NamedTuple):
     """Where a replay of a chain can begin."""
 
@@ -124,6 +160,14 @@ def last_snapshots(connection: Connection, runs: Sequence[tuple[str, int, str]],
     }
     with translated():
         return [Snapshot(*row) for row in connection.execute(_LAST_SNAPSHOTS, arguments)]
+
+
+def book_shapes(connection: Connection, runs: Sequence[tuple[str, int, str, str]]) -> list[BookShape]:
+    """The shape of each run (pair, chain, when it began, until when it goes) of which a snapshot is stored."""
+    pairs, chains, started, last = zip(*runs, strict=True) if runs else ((), (), (), ())
+    arguments = {"pairs": list(pairs), "chains": list(chains), "started": list(started), "last": list(last)}
+    with translated():
+        return [BookShape(*row) for row in connection.execute(_SHAPES, arguments)]
 
 
 def rows_since(connection: Connection, snapshots: Sequence[Snapshot], until: datetime | None) -> Iterator[list[bytes]]:

@@ -1,4 +1,4 @@
-"""Trade ids read back in order, through the index on (pair, trade_id)."""
+"""Trades and their ids read back in order, through the index on (pair, trade_id)."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -32,6 +32,9 @@ COPY (
 ) TO STDOUT
 """
 _ABSENT = "SELECT first_id, last_id FROM kraken_absent_trades WHERE pair = %s ORDER BY first_id"
+_TRADE = "SELECT event_time::text, pair, price::text, volume::text, side, order_type, trade_id FROM kraken_trades"
+_TRADES = f"{_TRADE} WHERE pair = %s AND trade_id >= %s AND trade_id < %s ORDER BY trade_id LIMIT %s"
+_LAST_TRADES = f"{_TRADE} WHERE pair = %s AND trade_id < %s ORDER BY trade_id DESC LIMIT %s"
 _WITHOUT_ID = """
 SELECT count(*) FROM kraken_trades
 WHERE pair = %(pair)s AND trade_id IS NULL
@@ -50,6 +53,18 @@ class TradeSpan(NamedTuple):
     first: int
     end: int
     after: int
+
+
+class StoredTrade(NamedTuple):
+    """A row of kraken_trades, its time and its numbers as PostgreSQL writes them."""
+
+    event_time: str
+    pair: str
+    price: str
+    volume: str
+    side: str
+    order_type: str
+    trade_id: int
 
 
 def stored_pairs(connection: Connection) -> list[str]:
@@ -91,6 +106,18 @@ def trade_ids(connection: Connection, pair: str, span: TradeSpan) -> Iterator[in
     with translated(), connection.cursor() as cursor, cursor.copy(_IDS, [pair, span.before, span.after]) as copy:
         for line in copy:
             yield int(line)
+
+
+def trades_from(connection: Connection, pair: str, first: int, end: int, count: int) -> list[StoredTrade]:
+    """At most `count` trades of a pair with ids from `first` up to before `end`, in order."""
+    with translated():
+        return [StoredTrade(*row) for row in connection.execute(_TRADES, [pair, first, end, count])]
+
+
+def trades_before(connection: Connection, pair: str, end: int, count: int) -> list[StoredTrade]:
+    """The last `count` trades of a pair with ids below `end`, in order."""
+    with translated():
+        return [StoredTrade(*row) for row in connection.execute(_LAST_TRADES, [pair, end, count])][::-1]
 
 
 def time_at(connection: Connection, pair: str, trade_id: int) -> str | None:

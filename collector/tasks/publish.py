@@ -6,6 +6,8 @@ counted and gone. Subscribers see by `trade_id`, and by `chain` and `seq`, what 
 
 from collections import deque
 from collections.abc import Iterable
+from itertools import chain
+from typing import NamedTuple, NoReturn, TypeAlias
 
 import msgspec
 import redis
@@ -14,6 +16,7 @@ import trio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from collector.channels import receive_waiting
 from collector.records import BookRow, Record, Trade
 from collector.settings import Settings
 from collector.statistics import Statistics
@@ -21,13 +24,22 @@ from collector.statistics import Statistics
 TRADES_CHANNEL = "kraken_trades"
 BOOK_CHANNEL = "kraken_orderbook"
 
-QUEUE_BATCHES = 1000  # batches that may wait for Redis: about a second of a very busy market
+QUEUE_ROWS = 10_000  # rows that may wait for Redis, some 8 MB: more than any burst that was seen (5,000 messages)
 PIPELINE_MESSAGES = 1000  # messages of one round trip
 TIMEOUT = 2.0  # seconds for Redis to connect or to answer; the queue is worth no more
 RETRY_AFTER = 1.0  # seconds
 REMEMBERED_TRADES = 10_000  # ids a pair by which a repeated trade is known; a connection's snapshot repeats 50
 
+Row: TypeAlias = BookRow | Trade
+
 log = structlog.get_logger()
+
+
+class _Batch(NamedTuple):
+    """Rows of one offer, and when the oldest frame of them arrived (monotonic seconds)."""
+
+    arrived_at: float
+    rows: list[Row]
 
 
 class PublishQueue:
@@ -38,16 +50,29 @@ class PublishQueue:
 
     def __init__(self, statistics: Statistics) -> None:
         self._statistics = statistics
-        self._sender, self.receiver = trio.open_memory_channel[tuple[float, list[Record]]](QUEUE_BATCHES)
+        self._sender, self._receiver = trio.open_memory_channel[_Batch](QUEUE_ROWS)  # no batch is empty
+        self._waiting = 0  # rows
         self._published: dict[str, tuple[set[int], deque[int]]] = {}
 
     def offer(self, records: list[Record]) -> None:
         """Publish the rows among these, if there is room."""
-        try:
-            since = self._statistics.under_way.batch
-            self._sender.send_nowait((trio.current_time() if since is None else since, records))
-        except trio.WouldBlock:
-            self._statistics.unpublished += sum(isinstance(record, BookRow | Trade) for record in records)
+        rows = [record for record in records if isinstance(record, Row)]
+        if self._waiting + len(rows) > QUEUE_ROWS:
+            self._statistics.unpublished += len(rows)
+        elif rows:
+            arrived_at = self._statistics.under_way.batch
+            self._waiting += len(rows)
+            self._sender.send_nowait(_Batch(trio.current_time() if arrived_at is None else arrived_at, rows))
+
+    async def take(self) -> tuple[float, list[Row]]:
+        """Wait for rows; all that are there, and when the frame of the first of them arrived.
+
+        A round trip to Redis costs more than a row in it.
+        """
+        batches = [await self._receiver.receive(), *receive_waiting(self._receiver, QUEUE_ROWS)]
+        rows = list(chain.from_iterable(batch.rows for batch in batches))
+        self._waiting -= len(rows)
+        return batches[0].arrived_at, rows
 
     def messages(self, records: Iterable[Record]) -> list[tuple[str, bytes]]:
         """The messages of records, by channel: every trade once in this process, no checkpoints."""
@@ -103,7 +128,7 @@ def trade_json(trade: Trade) -> bytes:
     )
 
 
-async def publish(settings: Settings, queue: PublishQueue, statistics: Statistics) -> None:
+async def publish(settings: Settings, queue: PublishQueue, statistics: Statistics) -> NoReturn:
     """Publish what is offered, for ever."""
     # Never sent again by itself: what only seems lost would come twice.
     retry = Retry(NoBackoff(), 0)
@@ -111,8 +136,9 @@ async def publish(settings: Settings, queue: PublishQueue, statistics: Statistic
         settings.redis_address, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=retry
     )
     failing = False
-    async for since, records in queue.receiver:
-        messages = queue.messages(records)
+    while True:
+        arrived_at, rows = await queue.take()
+        messages = queue.messages(rows)
         for start in range(0, len(messages), PIPELINE_MESSAGES):
             part = messages[start : start + PIPELINE_MESSAGES]
             try:
@@ -125,7 +151,7 @@ async def publish(settings: Settings, queue: PublishQueue, statistics: Statistic
                 await trio.sleep(RETRY_AFTER)
             else:
                 statistics.published += len(part)
-                statistics.publish_latency.observe(trio.current_time() - since)
+                statistics.publish_latency.observe(trio.current_time() - arrived_at)
                 if failing:
                     log.info("redis_available", unpublished=statistics.unpublished)
                 failing = False

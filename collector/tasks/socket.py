@@ -58,11 +58,11 @@ class Attempts:
 
 async def run_socket(
     settings: Settings,
+    socket: int,
     share: Share,
     events: trio.MemorySendChannel[FeedEvent],
     resyncs: ResyncRequests,
     attempts: Attempts,
-    backoff: Backoff,
     statistics: Statistics,
 ) -> None:
     """Hold a connection to Kraken whenever there is anything to subscribe, for ever."""
@@ -80,7 +80,7 @@ async def run_socket(
             failure = error
         resyncs.forget(number)
         await events.send(Disconnected(number, failure.reason, connection.last_frame_at))
-        delay = failure.pause + backoff.delay(trio.current_time() - started)
+        delay = failure.pause + attempts.backoff(socket).delay(trio.current_time() - started)
         log.warning(
             "disconnected", connection=number, reason=failure.reason, detail=failure.detail, retry_in=round(delay, 2)
         )

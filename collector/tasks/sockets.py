@@ -34,5 +34,4 @@ async def run_sockets(
                     shares[socket].pairs.value = of_socket
                 else:
                     shares[socket] = share = Share(assignment, of_socket)
-                    backoff = attempts.backoff(socket)
-                    nursery.start_soon(run_socket, settings, share, events, resyncs, attempts, backoff, statistics)
+                    nursery.start_soon(run_socket, settings, socket, share, events, resyncs, attempts, statistics)

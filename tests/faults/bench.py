@@ -16,7 +16,7 @@ from faults.accounting import Exemptions
 from faults.market import PAIRS, CountingFaults
 from faults.queries import query, stored_until, timestamp
 from faults.sent import DEPTH, SentLog
-from faults.worker import Log, Worker, start_worker
+from faults.worker import LOG_TAIL, Log, Worker, start_worker
 from proxy import Proxy
 
 from collector.kraken.server.serving import Address, serve
@@ -248,7 +248,9 @@ class Bench:
             for worker in self.workers:
                 worker.measure()
                 status = worker.process.poll()
-                assert worker.may_end or status is None, f"a collector ended with {status}"
+                assert worker.may_end or status is None, (
+                    f"a collector ended with {status}: {worker.log.text[-LOG_TAIL:]}"
+                )
             await trio.sleep(WATCH_INTERVAL)
 
     def _market_time(self) -> datetime:

@@ -126,9 +126,24 @@ async def test_queue_without_a_reader() -> None:
     """Prevents a publisher that does not keep up from holding up the book task, or from filling the memory."""
     statistics = Statistics()
     queue = PublishQueue(statistics)
-    for number in range(publish.QUEUE_BATCHES + 10):
+    for number in range(0, publish.QUEUE_ROWS + 20, 2):
         queue.offer([book_row(number), trade(number), run(1)])
     assert statistics.unpublished == 20
+    assert len((await queue.take())[1]) == publish.QUEUE_ROWS
+
+
+async def test_everything_that_waits_is_taken_at_once() -> None:
+    """Prevents a subscriber from falling behind since each batch, even one without rows, costs a round trip."""
+    queue = PublishQueue(Statistics())
+    for number in range(100):
+        queue.offer([book_row(number)])
+        queue.offer([run(1)])
+    assert (await queue.take())[1] == [book_row(number) for number in range(100)]
+    with trio.move_on_after(0) as waiting:
+        await queue.take()
+    assert waiting.cancelled_caught
+    queue.offer([book_row(100)])
+    assert (await queue.take())[1] == [book_row(100)]
 
 
 @pytest.mark.parametrize("pair", ["BTC/USD", "ETH/USD"])

@@ -119,7 +119,7 @@ async def test_database_that_was_set_back(migrated_url: str, spool: Spool) -> No
                 connection.execute(SET_BACK)
             await made.ship(batch(6, 2))
             assert made.doubts.take() == {"BTC/USD": (1, "segment_lost")}
-    ((first, last),) = [(log["first"], log["last"]) for log in logs if log["event"] == "segments_lost"]
+    ((first, last),) = [(log["first_segment"], log["last_segment"]) for log in logs if log["event"] == "segments_lost"]
     assert (first, last) == (2, 3)
     assert [len(rows) for rows in stored_books(migrated_url).values()] == [2]
     assert [(of.rows, of.end_reason) for of in coverage(migrated_url)] == [(2, "segment_lost")]

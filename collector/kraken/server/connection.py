@@ -32,7 +32,7 @@ from collector.kraken.server.requests import (
     refused,
     wants_snapshot,
 )
-from collector.kraken.server.source import Session, Source, SubscriberTooSlow, format_nanoseconds
+from collector.kraken.server.source import ConnectionEnds, Session, Source, format_nanoseconds
 from collector.kraken.server.wire import Wire
 
 HEARTBEAT_PERIOD = 1.0  # seconds; measured as steady, whether data flows or not
@@ -40,7 +40,7 @@ IDLE_TIMEOUT = 60.0  # seconds; Kraken closes a connection that neither asks nor
 HANDSHAKE_TIMEOUT = 10.0  # seconds for the upgrade, once its head has been read
 CLOSE_TIMEOUT = 2.0  # seconds for the closing handshake
 QUEUED_BATCHES = 8  # batches that wait for the writer: enough to keep it busy, few enough to end a stream at once
-NORMAL, TRY_AGAIN_LATER = 1000, 1013
+NORMAL = 1000
 
 OnSent = Callable[[int, bytes], None]
 
@@ -117,7 +117,7 @@ class Connection:
         self._source, self._faults, self._on_sent = service
         # Kraken's ids take all 64 bits, more than a signed integer or a float holds: a client should be shown that.
         self._id = secrets.randbits(63) | 2**63
-        self._queue, self._queued = trio.open_memory_channel[_Outgoing](QUEUED_BATCHES)
+        self._queue, self._queued = trio.open_memory_channel[_Outgoing | ConnectionEnds](QUEUED_BATCHES)
         self._push, self._pushed = trio.open_memory_channel[_Outgoing](math.inf)  # as few as a test injects
         self._subscriptions: dict[Topic, _Subscription] = {}
         self._tasks = tasks
@@ -162,6 +162,11 @@ class Connection:
     async def _write(self) -> None:
         """Send what is queued. What cannot be sent any more is dropped, so that nobody waits for the queue."""
         async for outgoing in self._queued:
+            if isinstance(outgoing, ConnectionEnds):
+                self.close(outgoing.code, str(outgoing))
+                continue
+            if self._closing is not None:
+                continue
             if self._wire.silent:
                 # Streams wait too, so that a tape is not lost on a connection that is.
                 await self._wire.ended.wait()
@@ -288,8 +293,8 @@ class Connection:
                         await self._faults.wait_flowing(topic.channel, topic.symbol)
                         if payloads := self._faults.alter(topic.channel, topic.symbol, batch):
                             await self._queue.send(_Outgoing(payloads, is_data=True))
-        except SubscriberTooSlow as error:
-            self.close(TRY_AGAIN_LATER, str(error))
+        except ConnectionEnds as end:
+            await self._queue.send(end)
         finally:
             subscription.finished.set()
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from collector.kraken.pairs import Instrument
+from collector.kraken.pairs import BOOK_DEPTHS, Instrument
 
 DEFAULT_DEPTH = 10
 PRIVATE_CHANNELS = frozenset({"executions", "balances", "level3"})
@@ -72,9 +72,11 @@ def parse_request(text: str | bytes) -> Request:
 
 
 def read_topics(
-    request: Request, instruments: Mapping[str, Instrument], depths: Sequence[int]
+    request: Request, instruments: Mapping[str, Instrument], depths: Mapping[str, Sequence[int]]
 ) -> list[Topic | Refused]:
-    """What a subscribe or unsubscribe asks for, pair by pair; a pair that is not known is refused by itself.
+    """What a subscribe or unsubscribe asks for, pair by pair.
+
+    A pair that is not known, or not at that depth, is refused by itself.
 
     Raises:
         Refused: the whole request is.
@@ -99,12 +101,19 @@ def read_topics(
     depth = params.get("depth", DEFAULT_DEPTH) if channel == "book" else 0
     if type(depth) is not int:
         raise Refused(DEPTH_NO_INTEGER)
-    if channel == "book" and depth not in depths:
+    if channel == "book" and depth not in BOOK_DEPTHS:
         raise Refused(DEPTH_UNKNOWN)
-    return [
-        Topic(channel, symbol, depth) if symbol in instruments else Refused(PAIR_UNKNOWN.format(symbol), symbol)
-        for symbol in symbols
-    ]
+    return [_topic(channel, symbol, depth, instruments, depths) for symbol in symbols]
+
+
+def _topic(
+    channel: str, symbol: str, depth: int, instruments: Mapping[str, Instrument], depths: Mapping[str, Sequence[int]]
+) -> Topic | Refused:
+    if symbol not in instruments:
+        return Refused(PAIR_UNKNOWN.format(symbol), symbol)
+    if channel == "book" and depth not in depths[symbol]:
+        return Refused(DEPTH_UNKNOWN, symbol)
+    return Topic(channel, symbol, depth)
 
 
 def wants_snapshot(request: Request) -> bool:

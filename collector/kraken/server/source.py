@@ -18,8 +18,27 @@ FRAMES_A_BATCH = 64  # 12 kB of updates: enough to pay for a write, few enough t
 NANOSECONDS = 10**9
 
 
-class SubscriberTooSlow(Exception):  # noqa: N818 - named by what happened, as the field does
-    """A client leaves too much of a live stream unread. Recovered in the server: it closes that connection."""
+TRY_AGAIN_LATER = 1013  # the close code for a server that cannot serve now
+
+
+class ConnectionEnds(Exception):  # noqa: N818 - named by what happened, as the field does
+    """A source ends a connection. Recovered in the server: it closes it, behind all that its streams have given.
+
+    Attributes:
+        code: the close code, and the exception's text the reason, of at most 123 bytes (RFC 6455 5.5).
+
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class SubscriberTooSlow(ConnectionEnds):
+    """A client leaves too much of a live stream unread."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(TRY_AGAIN_LATER, reason)
 
 
 class PublicTrade(NamedTuple):
@@ -56,7 +75,7 @@ class Session(Protocol):
         """A book from now on: a snapshot if wanted, then every update.
 
         Raises:
-            SubscriberTooSlow: from the stream; what was not taken is lost.
+            ConnectionEnds: from the stream; what was not taken is lost.
 
         """
 
@@ -72,8 +91,8 @@ class Source(Protocol):
         """The pairs, by symbol."""
 
     @property
-    def depths(self) -> Sequence[int]:
-        """The depths of book that it can give."""
+    def depths(self) -> Mapping[str, Sequence[int]]:
+        """The depths of book that it can give, by symbol."""
 
     def now(self) -> int:
         """The market's clock, which REST tells."""

@@ -111,8 +111,9 @@ class TapeSource:
             raise ValueError("neither a book nor a trade is on the tape")
         self.instruments: Mapping[str, Instrument] = instruments
         # Its frames fit one depth only. The deepest snapshot tells which, since most books are deeper than asked for.
-        self.depths: Sequence[int] = [next(depth for depth in BOOK_DEPTHS if depth >= deepest)]
-        self._session = _TapeSession(self._tracks, self.depths[0], self._start)
+        self._depth = next(depth for depth in BOOK_DEPTHS if depth >= deepest)
+        self.depths: Mapping[str, Sequence[int]] = {symbol: [self._depth] for symbol in instruments}
+        self._session = _TapeSession(self._tracks, self._depth, self._start)
 
     def _add(self, message: _Message, symbol: str, frame: bytes, timestamp: str | None) -> _Track:
         name = message.channel, symbol
@@ -132,7 +133,7 @@ class TapeSource:
     async def open_session(self) -> AsyncGenerator[Session, None]:
         """Begin at the start, or where the connection before stopped."""
         if not self._resume:
-            self._session = _TapeSession(self._tracks, self.depths[0], self._start)
+            self._session = _TapeSession(self._tracks, self._depth, self._start)
         yield self._session
 
     async def trades_page(self, symbol: str, since: int | None, count: int) -> Sequence[PublicTrade]:

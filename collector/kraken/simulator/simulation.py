@@ -125,13 +125,12 @@ async def open_simulation(
 class SimulatedSource:
     """A simulation in real time. All connections see one market; `open_simulation` makes one and keeps it going."""
 
-    depths: Sequence[int] = BOOK_DEPTHS
-
     def __init__(self, simulation: Simulation) -> None:
         self.markets = simulation.markets
         self.instruments: Mapping[str, Instrument] = {
             symbol: market.instrument for symbol, market in self.markets.items()
         }
+        self.depths: Mapping[str, Sequence[int]] = dict.fromkeys(self.markets, BOOK_DEPTHS)
         self._simulation = simulation
         self._start = next(iter(self.markets.values())).time - _trio_nanoseconds()
         # By pair and depth, 0 for its trades.
