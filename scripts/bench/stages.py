@@ -20,7 +20,7 @@ from bench.tape import Tape
 from bench.throughput import check_stored
 from collector.books import Books
 from collector.feed import Connected, Doubts, FeedEvent, ResyncRequests, Subscribed
-from collector.kraken.connection import open_connection
+from collector.kraken.connection import open_connection, receive_messages
 from collector.kraken.messages import BookMessage, Decoder
 from collector.kraken.orderbook import OrderBook
 from collector.kraken.requests import Channel, Request
@@ -83,7 +83,7 @@ def measure_stages(tape: Tape, database_url: str, redis_url: str, folder: Path) 
 
 
 async def _receive(tape: Tape, frames: FrameServer, watch: Stopwatch) -> None:
-    """The WebSocket library alone, on the same socket as in a collector."""
+    """The WebSocket library alone, with the same connection as in a collector."""
     async with open_connection(f"ws://127.0.0.1:{frames.port}/v2") as websocket:
         for number, channel in enumerate(CHANNELS):
             request = Request(number, "subscribe", channel, tape.pairs, tape.depth)
@@ -99,7 +99,7 @@ async def _receive(tape: Tape, frames: FrameServer, watch: Stopwatch) -> None:
 async def _receive_messages(websocket: WebSocketConnection, count: int) -> None:
     received = 0
     while received < count:
-        received += "heartbeat" not in await websocket.get_message()
+        received += sum("heartbeat" not in message for message in await receive_messages(websocket))
 
 
 def _keep_book(tape: Tape, watch: Stopwatch) -> None:
