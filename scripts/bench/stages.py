@@ -141,7 +141,7 @@ async def _pass_through(tape: Tape, settings: Settings, spool: Spool, connection
 
 
 def _subscriptions(tape: Tape) -> list[FeedEvent]:
-    return [Subscribed(channel, pair, None) for channel in CHANNELS for pair in tape.pairs]
+    return [Subscribed(1, channel, pair, None) for channel in CHANNELS for pair in tape.pairs]
 
 
 def _ship(spool: Spool, connection: Connection, watch: Stopwatch) -> None:
