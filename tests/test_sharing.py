@@ -15,7 +15,7 @@ PAIRS = frozenset({"BTC/USD", "ETH/USD", "SOL/USD", "ADA/USD"})
 SETTLED_AFTER = 12  # whole beats of everybody, in which whatever was begun is over
 unhurried = settings(deadline=None, max_examples=300)
 
-ORDERLY = st.tuples(st.sampled_from(["step", "step", "step", "subscribe", "start", "stop"]), st.integers(0, 2))
+ORDERLY = st.tuples(st.sampled_from(["step", "step", "step", "subscribe", "start", "hand over"]), st.integers(0, 2))
 ANYTHING = st.tuples(
     st.sampled_from(["step", "step", "step", "subscribe", "start", "stop", "kill", "lose session", "reach"]),
     st.integers(0, 3),
@@ -91,8 +91,8 @@ class Process:
         return self._database
 
     def _beat(self) -> Iterator[None]:
-        database = self._connected()
-        member = Member(self.identity, ("*",), self.is_available and not self.stops)
+        database, leaves = self._connected(), self.stops
+        member = Member(self.identity, ("*",), self.is_available and not leaves)
         database.members[self.identity] = member, self.session
         living = database.living()
         handovers = [
@@ -130,7 +130,7 @@ class Process:
                 database.handovers[pair] = database.handovers[pair]._replace(is_taken=True)
         yield
         database = self._connected()
-        if self.stops and plan.is_over:
+        if leaves and plan.is_over:
             database.handovers = {
                 pair: handover for pair, handover in database.handovers.items() if handover.giver != self.identity
             }
@@ -148,12 +148,11 @@ class World:
 
     def act(self, action: str, number: int) -> None:
         if action == "start":
-            if number not in self.processes:
-                self.processes[number] = Process(self.database, number)
-            return
-        process = self.processes.get(number)
-        if process is None:
-            return
+            self.processes.setdefault(number, Process(self.database, number))
+        elif number in self.processes:
+            self._act_on(self.processes[number], action)
+
+    def _act_on(self, process: Process, action: str) -> None:
         match action:
             case "step":
                 process.step()
@@ -161,6 +160,8 @@ class World:
                 process.subscribe()
             case "stop":
                 process.stops = True
+            case "hand over":  # to one that has said that it is there; who stops before that leaves a hole
+                process.stops |= all(of.identity in self.database.members for of in self.there)
             case "kill":
                 process.end()
             case "lose session":

@@ -125,7 +125,8 @@ class _Locksmith:
     async def beat(self) -> None:
         """Say that this process is there; lock, offer, take and let go of what is due."""
         session, wanted, me = self._session, self._assignment.wanted.value, self._member.identity
-        self._members, handovers = await session.call(members.report, self._presence())
+        leaves = self._stop.is_set()  # read once: who is told to stop within a beat has not said so to the others yet
+        self._members, handovers = await session.call(members.report, self._presence(leaves=leaves))
         view = View(me, wanted, self._members, handovers)
         claims = trio.current_time() >= self._claims_from
         await self._lock(view.to_lock(self._held_since, self._assignment.pairs.value, claims=claims))
@@ -137,7 +138,7 @@ class _Locksmith:
         if plan.take:
             await session.call(members.take, me, plan.take)
         await self._lost_runs.look(session, self._held_since)
-        if self._stop.is_set() and plan.is_over:
+        if leaves and plan.is_over:
             await session.call(members.leave, me)
             self.has_left = True
 
@@ -151,7 +152,7 @@ class _Locksmith:
             log.warning("locks_out_of_reach", error=str(error), collecting=sorted(pairs))
             self._assignment.pairs.value = pairs
 
-    def _presence(self) -> Presence:
+    def _presence(self, *, leaves: bool) -> Presence:
         now, rows = trio.current_time(), self._statistics.rows
         pairs = self._assignment.pairs.value
         (before, rows_before), self._rows = self._rows, (now, rows)
@@ -160,7 +161,7 @@ class _Locksmith:
             self._reach.look(now, self._statistics.frames, listens=bool(pairs))
             and bool(assignment.wanted.value)  # without the exchange's list, what it should hold it does not know
             and assignment.channels.value == CHANNELS  # a spool without room takes nothing more
-            and not self._stop.is_set()
+            and not leaves
         )
         return Presence(
             Member(self._member.identity, self._member.patterns, is_available),

@@ -1,7 +1,17 @@
 """Every fault there is: the tests try each once, and alone; the soak draws from those that can be mixed."""
 
 from faults.fault import Fault
-from faults.injections import connections, database, lost_segments, messages, process, redis_server, spool, takeover
+from faults.injections import (
+    connections,
+    database,
+    fleet,
+    lost_segments,
+    messages,
+    process,
+    redis_server,
+    spool,
+    takeover,
+)
 
 GROUPS: dict[str, tuple[Fault, ...]] = {
     "connections": connections.FAULTS,
@@ -13,6 +23,7 @@ GROUPS: dict[str, tuple[Fault, ...]] = {
     "lost segments": lost_segments.FAULTS,
     "takeover": takeover.FAULTS,
     "lost spools": takeover.LOST_SPOOLS,
+    "three workers": fleet.FAULTS,
 }
 
 
