@@ -100,6 +100,7 @@ class _Locksmith:
         stop: trio.Event,
     ) -> None:
         self.has_left = False
+        self._has_told_of_pooler = False
         self._member = Member(uuid4(), settings.pairs)
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._assignment = assignment
@@ -118,6 +119,7 @@ class _Locksmith:
         await session.call(members.end_former_session, self._member.identity)
         await session.call(members.forget_dead)
         self._session = session
+        self._process: int | None = None  # the server's, of this session
         self._held_since: dict[str, float] = {}
         # At its start a process takes what it finds free; one that lost its session lets others come back to theirs.
         self._claims_from = trio.current_time() + (RETURN_TIME if self._members else 0.0)
@@ -130,6 +132,7 @@ class _Locksmith:
         view = View(me, wanted, self._members, handovers)
         claims = trio.current_time() >= self._claims_from
         await self._lock(view.to_lock(self._held_since, self._assignment.pairs.value, claims=claims))
+        await self._look_at_session()
         plan = view.plan(self._held_since, self._collected())
         self._assign(plan.collect)
         await self._let_go(plan.release)
@@ -186,6 +189,20 @@ class _Locksmith:
         if pairs:
             locked = await self._session.call(locks.try_lock, pairs)
             self._held_since |= dict.fromkeys(locked, trio.current_time())
+
+    async def _look_at_session(self) -> None:
+        """Tell a person, once, when the locks are not on a session of this process's own."""
+        process, holds = await self._session.call(locks.session_of, self._held_since)
+        self._process = self._process or process
+        if self._has_told_of_pooler or (holds and process == self._process):
+            return
+        self._has_told_of_pooler = True
+        log.error(
+            "locks_do_not_hold",
+            session_changed=process != self._process,
+            what_to_do="let DATABASE_URL lead to PostgreSQL itself, or to a pooler in session mode: one in transaction"
+            " mode keeps no locks, so that two collectors would collect the same pairs",
+        )
 
     async def _let_go(self, pairs: frozenset[str]) -> None:
         if pairs:
