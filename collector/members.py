@@ -20,7 +20,7 @@ class Member(msgspec.Struct, frozen=True):
     Attributes:
         identity: its own, from its start to its end.
         patterns: the pairs that it collects, if it is to.
-        is_available: whether it may be given pairs: not while it stops, nor while Kraken is out of its reach.
+        is_available: whether it may be given pairs: not while it stops, nor while it can collect nothing.
 
     """
 

@@ -18,6 +18,16 @@ _TRY = """
 SELECT wanted.pair FROM unnest(%s::text[], %s::bigint[]) AS wanted (pair, key) WHERE pg_try_advisory_lock(wanted.key)
 """
 
+# A bigint key is shown in two halves, the upper one as classid.
+_SESSION = """
+SELECT pg_backend_pid(), (
+    SELECT count(*) FROM pg_locks JOIN unnest(%s::bigint[]) AS held (key)
+        ON classid = ((key >> 32) & 4294967295)::oid AND objid = (key & 4294967295)::oid AND objsubid = 1
+    WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid()
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+)
+"""
+
 
 def prepare(connection: Connection) -> None:
     """Ready a session for holding locks."""
@@ -32,6 +42,19 @@ def try_lock(connection: Connection, pairs: Iterable[str]) -> frozenset[str]:
     """
     wanted = sorted(pairs)
     return frozenset(pair for (pair,) in connection.execute(_TRY, [wanted, [_key(pair) for pair in wanted]]))
+
+
+def session_of(connection: Connection, pairs: Iterable[str]) -> tuple[int, bool]:
+    """The server process that answers now, and whether it holds the lock of each of these pairs.
+
+    With a session of one's own the process stays the same, and holds what was locked on it. A pooler in transaction
+    mode hands each call to whichever process is free, and ends the locks with the transaction, or forgets them there.
+    """
+    keys = [_key(pair) for pair in pairs]
+    row = connection.execute(_SESSION, [keys]).fetchone()
+    assert row is not None  # noqa: S101 - it is an aggregate's row
+    process, held = row
+    return process, held == len(keys)
 
 
 def unlock(connection: Connection, pairs: Iterable[str]) -> None:

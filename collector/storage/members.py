@@ -9,7 +9,11 @@ from typing import NamedTuple
 from uuid import UUID
 
 from collector.members import Member
+from collector.sharing import Handover
 from collector.storage.database import Connection
+
+FORMER_LOOKS = 20  # at a former session that was told to end: it takes milliseconds, unless its host is overloaded
+FORMER_LOOK_INTERVAL = 0.05  # seconds
 
 
 class Presence(NamedTuple):
@@ -20,15 +24,6 @@ class Presence(NamedTuple):
     pairs: list[str]
     rows_per_second: int
     waiting_rows: int
-
-
-class Handover(NamedTuple):
-    """A pair that `giver` holds until `taker` collects it."""
-
-    pair: str
-    giver: UUID
-    taker: UUID
-    is_taken: bool
 
 
 _REPORT = """
@@ -51,7 +46,20 @@ EXISTS (
 """
 _MEMBERS = f"SELECT member, patterns, is_available FROM collector_members WHERE {LIVING}"  # noqa: S608 - a constant
 _FORGET_OTHERS = f"DELETE FROM collector_members WHERE NOT {LIVING}"  # noqa: S608 - a constant
-_HANDOVERS = "SELECT pair, giver, taker, is_taken FROM collector_handovers WHERE %(member)s IN (giver, taker)"
+# One that died before it could take its offers back offers nothing: its taker would collect beside the next holder.
+_HANDOVERS = f"""
+SELECT pair, giver, taker, is_taken FROM collector_handovers JOIN collector_members ON member = giver
+WHERE %(member)s IN (giver, taker) AND {LIVING}
+"""  # noqa: S608 - a constant
+_FORGET_OFFERS = """
+DELETE FROM collector_handovers WHERE NOT EXISTS (SELECT FROM collector_members WHERE member = giver)
+"""
+# Writers one after the other: giver and taker change the same rows, and each in its own order would wait for the other.
+_ONE_WRITER = "LOCK TABLE collector_handovers IN SHARE ROW EXCLUSIVE MODE"
+_END_FORMER = f"""
+SELECT pg_terminate_backend(session_process) FROM collector_members
+WHERE member = %s AND session_process <> pg_backend_pid() AND {LIVING}
+"""  # noqa: S608 - a constant
 _WITHDRAW = "DELETE FROM collector_handovers WHERE giver = %(giver)s AND NOT pair = ANY (%(pairs)s)"
 _OFFER = """
 INSERT INTO collector_handovers AS handovers (pair, giver, taker, is_taken)
@@ -87,25 +95,43 @@ def report(connection: Connection, presence: Presence) -> tuple[list[Member], li
 
 
 def forget_dead(connection: Connection) -> None:
-    """Delete the members that are not there any more."""
-    connection.execute(_FORGET_OTHERS)
+    """Delete the members that are not there any more, and what they offered."""
+    with connection.transaction():
+        connection.execute(_ONE_WRITER)
+        connection.execute(_FORGET_OTHERS)
+        connection.execute(_FORGET_OFFERS)
+
+
+def end_former_session(connection: Connection, member: UUID) -> None:
+    """End the session that a member was last seen on, and wait until its locks are free, for a second at the most.
+
+    The server may not know yet that a connection broke: the member would take its own locks for another's.
+    """
+    for _ in range(FORMER_LOOKS):
+        if not connection.execute(_END_FORMER, [member]).fetchall():
+            return
+        connection.execute("SELECT pg_sleep(%s)", [FORMER_LOOK_INTERVAL])
 
 
 def offer(connection: Connection, giver: UUID, takers: Mapping[str, UUID]) -> None:
     """Make these pairs, each for its taker, all that a member offers; an offer that stands is left as it is."""
     pairs = list(takers)
     with connection.transaction():
+        connection.execute(_ONE_WRITER)
         connection.execute(_WITHDRAW, {"giver": giver, "pairs": pairs})
         connection.execute(_OFFER, {"giver": giver, "pairs": pairs, "takers": list(takers.values())})
 
 
 def take(connection: Connection, taker: UUID, pairs: Iterable[str]) -> None:
     """Say that a member collects pairs that were offered to it."""
-    connection.execute(_TAKE, [taker, list(pairs)])
+    with connection.transaction():
+        connection.execute(_ONE_WRITER)
+        connection.execute(_TAKE, [taker, list(pairs)])
 
 
 def leave(connection: Connection, member: UUID) -> None:
     """Say that a member is gone, and offers nothing any more."""
     with connection.transaction():
+        connection.execute(_ONE_WRITER)
         connection.execute("DELETE FROM collector_handovers WHERE giver = %s", [member])
         connection.execute("DELETE FROM collector_members WHERE member = %s", [member])

@@ -2,7 +2,7 @@
 
 Each beat, a process says that it is there, learns who else is, and computes who should hold which pair (members.py).
 What it should hold and nobody does, it locks. What it holds and another should, it offers to that one, and goes on
-collecting until that one collects it too: a pair that moves in good order loses nothing.
+collecting until that one collects it too: a pair that moves in good order loses nothing (sharing.py).
 
 Out of the database's reach nobody can know who holds what. Missing data is worse than data twice (each chain is
 complete in itself, each trade is stored once), so who collects goes on, and who waits begins after a while; on first
@@ -11,23 +11,25 @@ contact, whoever finds a pair locked by another lets go of it.
 Who holds a pair also ends the runs of it that others left open and will not end any more.
 """
 
+import math
 import os
 import socket
 from collections.abc import Callable
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg
 import structlog
 import trio
 
-from collector.assignment import Assignment
+from collector.assignment import CHANNELS, Assignment
 from collector.errors import StorageUnavailable
 from collector.members import Member, owners
 from collector.reach import Reach
 from collector.settings import Settings
+from collector.sharing import View
 from collector.statistics import Statistics
 from collector.storage import locks, members
-from collector.storage.members import Handover, Presence
+from collector.storage.members import Presence
 from collector.storage.spool import Spool
 from collector.tasks.database import Session, open_session
 from collector.tasks.lost_runs import LostRuns
@@ -35,6 +37,9 @@ from collector.tasks.lost_runs import LostRuns
 # Seconds between two beats: with the session's idle timeout of 8 s, a pair whose holder froze is taken over within 10.
 HEARTBEAT = 1.0
 LEAVING_HEARTBEAT = 0.2  # seconds, for one that stops: each beat that it waits is one less to drain what it has
+# Seconds from a new session, after one was lost, in which only what is collected already is locked. When the database
+# starts again, all come back within a beat and a connection: the first one would take what the others collect.
+RETURN_TIME = 3.0
 # Seconds out of reach after which a waiting process collects, too: as long as a takeover may last.
 ALONE_AFTER = 15.0
 
@@ -54,21 +59,22 @@ async def share_pairs(
     `collected` are the pairs of which both channels run. Returns as soon as nobody is to be waited for any more.
     """
     locksmith = _Locksmith(settings, assignment, collected, spool, statistics, stop)
-    reached_at = trio.current_time() - ALONE_AFTER  # at the start nobody is known to be there
+    lost_at: float | None = -math.inf  # at the start nobody is known to be there
     while not locksmith.has_left:
         try:
             async with open_session(settings.database_url.get_secret_value(), "collector: lock") as session:
                 await session.call(locks.prepare)
-                await session.call(members.forget_dead)
-                locksmith.begin(session)
+                await locksmith.begin(session)
                 while not locksmith.has_left:
                     await locksmith.beat()
-                    reached_at = trio.current_time()
+                    lost_at = None
                     await _rest(stop)
         except (StorageUnavailable, psycopg.errors.UndefinedTable) as error:  # the flush task makes the tables
             if stop.is_set():
                 return
-            if trio.current_time() - reached_at >= ALONE_AFTER:
+            # It counts from the first failure, not from the last success: a process that was frozen was not alone.
+            lost_at = trio.current_time() if lost_at is None else lost_at
+            if trio.current_time() - lost_at >= ALONE_AFTER:
                 locksmith.collect_alone(error)
             await _rest(stop)
 
@@ -94,6 +100,7 @@ class _Locksmith:
         stop: trio.Event,
     ) -> None:
         self.has_left = False
+        self._has_told_of_pooler = False
         self._member = Member(uuid4(), settings.pairs)
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._assignment = assignment
@@ -107,33 +114,34 @@ class _Locksmith:
         self._members: list[Member] = []
         self._told: frozenset[str] | None = None  # what was held when it was last told
 
-    def begin(self, session: Session) -> None:
+    async def begin(self, session: Session) -> None:
         """Go on with a new session, which holds nothing yet."""
+        await session.call(members.end_former_session, self._member.identity)
+        await session.call(members.forget_dead)
         self._session = session
+        self._process: int | None = None  # the server's, of this session
         self._held_since: dict[str, float] = {}
+        # At its start a process takes what it finds free; one that lost its session lets others come back to theirs.
+        self._claims_from = trio.current_time() + (RETURN_TIME if self._members else 0.0)
 
     async def beat(self) -> None:
         """Say that this process is there; lock, offer, take and let go of what is due."""
         session, wanted, me = self._session, self._assignment.wanted.value, self._member.identity
-        self._members, handovers = await session.call(members.report, self._presence())
-        owned = owners(wanted, self._members)
-        # Read before locking: a giver unlocks before it takes its offer back, so that one of both is seen.
-        guests = frozenset(handover.pair for handover in handovers if handover.taker == me) & wanted
-        mine = frozenset(pair for pair, owner in owned.items() if owner == me)
-        await self._lock((mine | guests | self._assignment.pairs.value & wanted) - self._held_since.keys())
-        held = frozenset(self._held_since)
-        takers = {pair: owned[pair] for pair in held & wanted if owned.get(pair, me) != me}
-        taken = frozenset(
-            handover.pair for handover in handovers if handover.is_taken and takers.get(handover.pair) == handover.taker
-        )
-        released = taken | held - wanted
-        self._assign((held - released) | guests)
-        await self._let_go(released)
-        await self._offer({pair: taker for pair, taker in takers.items() if pair not in taken}, handovers)
-        if ready := guests & self._collected() - held:
-            await session.call(members.take, me, ready)
+        leaves = self._stop.is_set()  # read once: who is told to stop within a beat has not said so to the others yet
+        self._members, handovers = await session.call(members.report, self._presence(leaves=leaves))
+        view = View(me, wanted, self._members, handovers)
+        claims = trio.current_time() >= self._claims_from
+        await self._lock(view.to_lock(self._held_since, self._assignment.pairs.value, claims=claims))
+        await self._look_at_session()
+        plan = view.plan(self._held_since, self._collected())
+        self._assign(plan.collect)
+        await self._let_go(plan.release)
+        if plan.offers != view.offers:
+            await session.call(members.offer, me, plan.offers)
+        if plan.take:
+            await session.call(members.take, me, plan.take)
         await self._lost_runs.look(session, self._held_since)
-        if self._stop.is_set() and not takers.keys() - taken:
+        if leaves and plan.is_over:
             await session.call(members.leave, me)
             self.has_left = True
 
@@ -147,13 +155,19 @@ class _Locksmith:
             log.warning("locks_out_of_reach", error=str(error), pairs=sorted(pairs))
             self._assignment.pairs.value = pairs
 
-    def _presence(self) -> Presence:
+    def _presence(self, *, leaves: bool) -> Presence:
         now, rows = trio.current_time(), self._statistics.rows
         pairs = self._assignment.pairs.value
         (before, rows_before), self._rows = self._rows, (now, rows)
-        is_in_reach = self._reach.look(now, self._statistics.frames, listens=bool(pairs))
+        assignment = self._assignment
+        is_available = (
+            self._reach.look(now, self._statistics.frames, listens=bool(pairs))
+            and bool(assignment.wanted.value)  # without the exchange's list, what it should hold it does not know
+            and assignment.channels.value == CHANNELS  # a spool without room takes nothing more
+            and not leaves
+        )
         return Presence(
-            Member(self._member.identity, self._member.patterns, is_in_reach and not self._stop.is_set()),
+            Member(self._member.identity, self._member.patterns, is_available),
             self._name,
             sorted(pairs),
             round((rows - rows_before) / max(now - before, LEAVING_HEARTBEAT)),
@@ -176,13 +190,22 @@ class _Locksmith:
             locked = await self._session.call(locks.try_lock, pairs)
             self._held_since |= dict.fromkeys(locked, trio.current_time())
 
+    async def _look_at_session(self) -> None:
+        """Tell a person, once, when the locks are not on a session of this process's own."""
+        process, holds = await self._session.call(locks.session_of, self._held_since)
+        self._process = self._process or process
+        if self._has_told_of_pooler or (holds and process == self._process):
+            return
+        self._has_told_of_pooler = True
+        log.error(
+            "locks_do_not_hold",
+            session_changed=process != self._process,
+            what_to_do="let DATABASE_URL lead to PostgreSQL itself, or to a pooler in session mode: one in transaction"
+            " mode keeps no locks, so that two collectors would collect the same pairs",
+        )
+
     async def _let_go(self, pairs: frozenset[str]) -> None:
         if pairs:
             await self._session.call(locks.unlock, pairs)
             for pair in pairs:
                 del self._held_since[pair]
-
-    async def _offer(self, takers: dict[str, UUID], handovers: list[Handover]) -> None:
-        standing = {handover.pair: handover.taker for handover in handovers if handover.giver == self._member.identity}
-        if takers != standing:
-            await self._session.call(members.offer, self._member.identity, takers)

@@ -13,7 +13,7 @@ from pathlib import Path
 import trio
 from embedded import EmbeddedPostgres, EmbeddedRedis
 from faults.accounting import Exemptions
-from faults.market import PAIRS, CountingFaults
+from faults.market import CountingFaults
 from faults.queries import query, stored_until, timestamp
 from faults.sent import DEPTH, SentLog
 from faults.worker import LOG_TAIL, Log, Worker, start_worker
@@ -34,9 +34,10 @@ DEADLINE = 60.0  # seconds within which whatever is waited for has happened, on 
 class Bench:
     """What a fault may reach: `faults` of Kraken, PostgreSQL and Redis with the proxies before them, the collectors.
 
-    `outage` is for how long faults take a service away, `deadline` by when everything that is waited for has happened
-    (both in seconds). `mended_at` is when a fault had ended, `seconds` how long a collector then took to recover:
-    where several faults strike one bench, each has a view of its own (`copy.copy`) for these two.
+    `nursery` is for what a fault adds. `outage` is for how long faults take a service away, `deadline` by when
+    everything that is waited for has happened (both in seconds). `mended_at` is when a fault had ended, `seconds` how
+    long a collector then took to recover: where several faults strike one bench, each has a view of its own
+    (`copy.copy`) for these two.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Bench:
         self.database_url = database if isinstance(database, str) else database.url()
         self.faults = CountingFaults()
         self.log = SentLog()
+        self.pairs: tuple[str, ...] = ()
         self.exemptions = Exemptions()
         self.environment: dict[str, str] = {}
         self.constants: Mapping[str, object] | None = None
@@ -59,7 +61,7 @@ class Bench:
         self._redis_proxy: Proxy | None = None
         self._database_proxy: Proxy | None = None
         self._logs: dict[str, Log] = {}
-        self._nursery = nursery
+        self.nursery = nursery
 
     @property
     def server(self) -> EmbeddedPostgres:
@@ -88,16 +90,17 @@ class Bench:
     async def open(self, market: SimulatedSource, *, proxied: bool) -> None:
         """Open Kraken, and the proxies, for as long as the bench is there."""
         self.log.markets = market.markets
-        self.address = await self._nursery.start(partial(serve, market, faults=self.faults, on_sent=self.log.note))
+        self.pairs = tuple(market.markets)
+        self.address = await self.nursery.start(partial(serve, market, faults=self.faults, on_sent=self.log.note))
         if proxied:
             self._database_proxy = Proxy.in_front_of(self.database_url)
-            await self._nursery.start(self._database_proxy.serve)
+            await self.nursery.start(self._database_proxy.serve)
             self.environment["DATABASE_URL"] = self._database_proxy.leading_to(self.database_url)
         if self._redis is not None:
             self._redis_proxy = Proxy(self._redis.port)
-            await self._nursery.start(self._redis_proxy.serve)
+            await self.nursery.start(self._redis_proxy.serve)
             self.environment |= {"USE_REDIS": "true", "REDIS_URL": f"redis://127.0.0.1:{self._redis_proxy.port}"}
-        self._nursery.start_soon(self.watch)
+        self.nursery.start_soon(self.watch)
 
     @property
     def worker(self) -> Worker:
@@ -113,7 +116,7 @@ class Bench:
         """Start a collector on this bench."""
         values = {
             "DATABASE_URL": self.database_url,
-            "PAIRS": ",".join(PAIRS),
+            "PAIRS": ",".join(self.pairs),
             "BOOK_DEPTH": str(DEPTH),
             "KRAKEN_WS_URL": f"ws://localhost:{self.address.port}/v2",
             "KRAKEN_REST_URL": self.address.rest_url,
@@ -147,10 +150,10 @@ class Bench:
         self.log.given_up |= {(number, pair): now for number in self.faults.open_numbers}
 
     @asynccontextmanager
-    async def holding(self, channels: Iterable[str], pairs: Iterable[str] = PAIRS) -> AsyncIterator[None]:
-        """Let nothing come of these but heartbeats."""
+    async def holding(self, channels: Iterable[str], pairs: Iterable[str] | None = None) -> AsyncIterator[None]:
+        """Let nothing come of these but heartbeats; without `pairs`, of none."""
         since = self._market_time()
-        for channel, pair in itertools.product(channels, pairs):
+        for channel, pair in itertools.product(channels, self.pairs if pairs is None else pairs):
             self.faults.hold(channel, pair)
         try:
             yield
@@ -216,7 +219,7 @@ class Bench:
         """Wait until of every pair a book row that was sent from now on is stored."""
         since = timestamp(utc_now())
         deadline = trio.current_time() + self.deadline
-        while min((await stored_until(self.database_url)).values()) <= since:
+        while min((await stored_until(self.database_url, self.pairs)).values()) <= since:
             assert trio.current_time() < deadline, f"no new rows within {self.deadline:g} s"
             await trio.sleep(POLL_INTERVAL)
 
@@ -232,7 +235,7 @@ class Bench:
             numbers = self.faults.open_numbers
             last = self.log.last_times(numbers)
             deadline = trio.current_time() + self.deadline
-            while not _reaches(stored := await stored_until(self.database_url), last):
+            while not _reaches(stored := await stored_until(self.database_url, self.pairs), last):
                 assert trio.current_time() < deadline, f"sent until {last}, stored until {stored}"
                 await trio.sleep(POLL_INTERVAL)
             self.log.whole |= numbers

@@ -1,7 +1,17 @@
 """Every fault there is: the tests try each once, and alone; the soak draws from those that can be mixed."""
 
 from faults.fault import Fault
-from faults.injections import connections, database, lost_segments, messages, process, redis_server, spool, takeover
+from faults.injections import (
+    connections,
+    database,
+    fleet,
+    lost_segments,
+    messages,
+    process,
+    redis_server,
+    spool,
+    takeover,
+)
 
 # By what is at fault, in groups large enough that the tests of one seldom wait for its last.
 GROUPS: dict[str, tuple[Fault, ...]] = {
@@ -9,6 +19,7 @@ GROUPS: dict[str, tuple[Fault, ...]] = {
     "services": (*database.FAULTS, *redis_server.FAULTS),
     "collector": (*process.FAULTS, *spool.FAULTS, *lost_segments.FAULTS),
     "takeover": (*takeover.FAULTS, *takeover.LOST_SPOOLS),
+    "three workers": fleet.FAULTS,
 }
 
 

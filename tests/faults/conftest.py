@@ -21,7 +21,8 @@ from faults.trial import TryFaults, try_fault
 from collector.errors import first_of
 from collector.kraken.simulator.simulation import SimulatedSource
 
-AT_ONCE = 8  # faults that are tried together: they mostly wait, and share two cores
+AT_ONCE = 8  # collectors that faults are tried on together: they mostly wait, and share two cores
+
 
 _numbers = itertools.count(1)
 
@@ -44,9 +45,10 @@ def databases(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iter
 @pytest.fixture
 def try_faults(databases: Callable[[], str]) -> TryFaults:
     """Tries faults, several at a time, each on a bench and in a database of its own."""
-    limiter = trio.CapacityLimiter(AT_ONCE)
 
-    async def try_one(fault: Fault, market: SimulatedSource, failures: list[Exception]) -> None:
+    async def try_one(
+        fault: Fault, market: SimulatedSource, limiter: trio.CapacityLimiter, failures: list[Exception]
+    ) -> None:
         async with limiter:
             try:
                 async with open_bench_for(fault, market, databases) as bench:
@@ -57,9 +59,11 @@ def try_faults(databases: Callable[[], str]) -> TryFaults:
 
     async def try_all(faults: Sequence[Fault]) -> None:
         failures: list[Exception] = []
-        async with open_market() as market, trio.open_nursery() as nursery:
+        (pairs,) = {fault.pairs for fault in faults}  # those of a group share a market
+        limiter = trio.CapacityLimiter(max(1, AT_ONCE // max(fault.collectors for fault in faults)))
+        async with open_market(pairs=pairs) as market, trio.open_nursery() as nursery:
             for fault in faults:
-                nursery.start_soon(try_one, fault, market, failures)
+                nursery.start_soon(try_one, fault, market, limiter, failures)
         if failures:
             raise ExceptionGroup("faults that cost something", [first_of(failure) for failure in failures])
 

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 from faults.bench import Bench
+from faults.market import PAIRS
 
 # What a fault breaks, or needs for itself: two that share one of these are never tried at the same time. `inside` is
 # what the launcher does within a process, `process` its start and end.
@@ -26,7 +27,8 @@ class Fault(NamedTuple):
     `strike` breaks something under way and mends it again; where `starts` is False, it starts the collector itself.
     It needs a collector with this `environment` and these `constants` (see launcher.py; None: without the launcher),
     and these services of its own. `reasons` are ends of runs that coverage must tell when it struck alone.
-    `suite_only` tells why a long run of many faults cannot have it; empty where it can.
+    `suite_only` tells why a long run of many faults cannot have it; empty where it can. It needs a market of these
+    `pairs`, and strikes this many `collectors`.
     """
 
     name: str
@@ -38,3 +40,5 @@ class Fault(NamedTuple):
     needs: frozenset[Service] = frozenset()
     starts: bool = True
     suite_only: str = ""
+    pairs: Sequence[str] = PAIRS
+    collectors: int = 1

@@ -2,7 +2,7 @@
 
 import time
 from bisect import bisect_right
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -45,9 +45,11 @@ class CountingFaults(Faults):
 
 
 @asynccontextmanager
-async def open_market(rate: float = RATE, seed: int = SEED) -> AsyncIterator[SimulatedSource]:
+async def open_market(
+    rate: float = RATE, seed: int = SEED, pairs: Sequence[str] = PAIRS
+) -> AsyncIterator[SimulatedSource]:
     """A live market, for any number of servers, with books of one depth."""
-    source = SimulatedSource(Simulation(PAIRS, seed=seed, start=time.time_ns(), rate=rate, depths=[DEPTH]))
+    source = SimulatedSource(Simulation(pairs, seed=seed, start=time.time_ns(), rate=rate, depths=[DEPTH]))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(source.run)
         yield source

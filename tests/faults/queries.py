@@ -1,11 +1,11 @@
 """What a bench asks its database."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 
 import psycopg
 import trio
-from faults.market import PAIRS
 
 LAST_TIMES = """SELECT pair, to_char(max(event_time), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') FROM kraken_orderbook
 GROUP BY pair"""
@@ -18,12 +18,12 @@ async def query(url: str, statement: str) -> list[tuple[object, ...]]:
             return await trio.to_thread.run_sync(_query, url, statement)
 
 
-async def stored_until(url: str) -> dict[str, str]:
-    """By pair, the time of the last book row; empty while there is none, or the database cannot be had."""
+async def stored_until(url: str, pairs: Iterable[str]) -> dict[str, str]:
+    """By pair, the time of the last book row; of these pairs it is empty while there is none, or no database."""
     rows: list[tuple[object, ...]] = []
     with suppress(psycopg.OperationalError, psycopg.errors.UndefinedTable):
         rows = await query(url, LAST_TIMES)
-    return dict.fromkeys(PAIRS, "") | {str(pair): str(last) for pair, last in rows}
+    return dict.fromkeys(pairs, "") | {str(pair): str(last) for pair, last in rows}
 
 
 def timestamp(moment: datetime) -> str:

@@ -1,6 +1,6 @@
 """The lock task: one collector collects a pair, the next takes over, and out of reach nobody stops."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
@@ -19,7 +19,8 @@ from trio_util import AsyncValue
 from collector.assignment import Assignment
 from collector.settings import Settings
 from collector.statistics import Statistics
-from collector.storage.database import connect
+from collector.storage import locks
+from collector.storage.database import Connection, connect
 from collector.storage.locks import try_lock
 from collector.storage.spool import Spool
 from collector.tasks import lock, lost_runs
@@ -105,6 +106,36 @@ async def test_out_of_reach(tmp_path: Path, spool: Spool, monkeypatch: pytest.Mo
     monkeypatch.setattr(lock, "ALONE_AFTER", 0.3)
     async with holding(settings_with(AWAY, tmp_path, "BTC/USD"), spool) as pairs:
         await wait_until(lambda: pairs.value == {"BTC/USD"})
+
+
+async def test_a_session_of_its_own_is_not_complained_about(migrated_url: str, tmp_path: Path, spool: Spool) -> None:
+    """Prevents an error about a pooler where there is none, after a lock was taken, held, and asked for in vain."""
+    with connect(migrated_url, application_name="tests") as other, capture_logs() as logs:
+        assert try_lock(other, ["BTC/USD"]) == {"BTC/USD"}
+        async with holding(settings_with(migrated_url, tmp_path, "BTC/USD", "ETH/USD"), spool) as pairs:
+            await wait_until(lambda: pairs.value == {"ETH/USD"})
+            await trio.sleep(0.5)
+    assert not [log for log in logs if log["event"] == "locks_do_not_hold"]
+
+
+def ended_transaction(connection: Connection, pairs: Iterable[str]) -> frozenset[str]:
+    """Lock as through a pooler in transaction mode that resets its sessions: what was locked is free at once."""
+    locked = try_lock(connection, pairs)
+    connection.execute("SELECT pg_advisory_unlock_all()")
+    return locked
+
+
+async def test_a_pooler_in_transaction_mode_is_told(
+    migrated_url: str, tmp_path: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents locks that hold nothing from being relied on in silence; no pooler is to be had for the tests."""
+    monkeypatch.setattr(locks, "try_lock", ended_transaction)
+    with capture_logs() as logs:
+        async with holding(settings_with(migrated_url, tmp_path, "BTC/USD"), spool):
+            await wait_until(lambda: any(log["event"] == "locks_do_not_hold" for log in logs))
+            await trio.sleep(0.3)
+    (told,) = [log for log in logs if log["event"] == "locks_do_not_hold"]
+    assert "session mode" in told["what_to_do"]
 
 
 async def test_lost_runs_are_ended(migrated_url: str, tmp_path: Path, spool: Spool) -> None:

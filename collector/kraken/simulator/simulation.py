@@ -23,7 +23,7 @@ from collector.kraken.server.source import (
     Session,
     SubscriberTooSlow,
 )
-from collector.kraken.simulator.market import Market, Step
+from collector.kraken.simulator.market import LEVELS, Market, Step
 
 DEFAULT_RATE = 50.0  # steps a second of the busiest pair; BTC/USD at depth 100 was measured at 49.3
 TAPE_START = 1_700_000_000 * NANOSECONDS  # 2023-11-14T22:13:20Z; a tape is the same whenever it is made
@@ -46,7 +46,7 @@ QTY_PRECISION = 8
 
 
 class Simulation:
-    """Markets by symbol; the first is the busiest, the n-th has an n-th of its rate."""
+    """Markets by symbol; the first is the busiest, the n-th has an n-th of its rate. `levels` are those of a side."""
 
     def __init__(
         self,
@@ -56,11 +56,14 @@ class Simulation:
         start: int = TAPE_START,
         rate: float = DEFAULT_RATE,
         depths: Sequence[int] = BOOK_DEPTHS,
+        levels: int = LEVELS,
     ) -> None:
         self.markets: dict[str, Market] = {}
         for rank, symbol in enumerate(symbols, 1):
             instrument, ticks = _listing(symbol)
-            self.markets[symbol] = Market(instrument, ticks, seed=seed, time=start, rate=rate / rank, depths=depths)
+            self.markets[symbol] = Market(
+                instrument, ticks, seed=seed, time=start, rate=rate / rank, depths=depths, levels=levels
+            )
         self._agenda = [(market.next_time, symbol) for symbol, market in self.markets.items()]
         heapq.heapify(self._agenda)
 

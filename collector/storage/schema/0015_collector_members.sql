@@ -24,7 +24,7 @@ COMMENT ON TABLE collector_members IS 'The collectors of this database. One live
 COMMENT ON COLUMN collector_members.member IS 'Of one process, from its start to its end.';
 COMMENT ON COLUMN collector_members.name IS 'The host and the process by which a person finds it.';
 COMMENT ON COLUMN collector_members.patterns IS 'Its PAIRS: what it collects, if it is to.';
-COMMENT ON COLUMN collector_members.is_available IS 'Whether it may be given pairs: not while it stops, nor while Kraken is out of its reach.';
+COMMENT ON COLUMN collector_members.is_available IS 'Whether it may be given pairs: not while it stops, nor while it can collect nothing.';
 COMMENT ON COLUMN collector_members.pairs IS 'The pairs that it collects.';
 COMMENT ON COLUMN collector_members.rows_per_second IS 'Rows that it received in a second, of late.';
 COMMENT ON COLUMN collector_members.waiting_rows IS 'Rows that wait in its spool.';
