@@ -104,10 +104,10 @@ def _collectors_table(document: Document) -> Table:
     for collector in sorted(shown, key=lambda collector: collector.name):
         count = len(collector.pairs)
         names = ", ".join(collector.pairs[:PAIRS_OF_COLLECTOR])
-        more = ", …" if count > PAIRS_OF_COLLECTOR else ""
+        ellipsis = ", …" if count > PAIRS_OF_COLLECTOR else ""
         table.add_row(
             collector.name,
-            f"{count:,}: {names}{more}" if count else "stands by",
+            f"{count:,}: {names}{ellipsis}" if count else "stands by",
             _short(collector.rows_per_second),
             _short(collector.waiting_rows),
             _ago(collector.age),
