@@ -85,6 +85,22 @@ class PairStatus(msgspec.Struct, frozen=True):
     audit: AuditResult | None
 
 
+class CollectorStatus(msgspec.Struct, frozen=True):
+    """A process that collects now, by its own word of a moment ago: its host and process, what it collects, its load.
+
+    It is not available, so that it is given no pairs, while it stops, and while Kraken is out of its reach.
+    `waiting_rows` are those in its spool, `age` the seconds since it started.
+    """
+
+    name: str
+    available: bool
+    pairs: list[str]
+    rows_per_second: int
+    waiting_rows: int
+    started_at: datetime
+    age: float
+
+
 class SpoolStatus(msgspec.Struct, frozen=True):
     """A spool that was shipped into this database, and how long ago that last happened."""
 
@@ -99,6 +115,7 @@ class Document(msgspec.Struct, frozen=True):
 
     Attributes:
         stale: whether any pair is, or whether there is none.
+        collectors: the processes that collect now.
         open_gaps: pairs and channels of which nothing comes now.
         gaps: gaps of the last 24 hours that are over, the latest first.
         bytes_a_day: how much the tables grow; None as long as that is too early to tell.
@@ -111,6 +128,7 @@ class Document(msgspec.Struct, frozen=True):
     stale: bool
     stale_after: float
     pairs: list[PairStatus]
+    collectors: list[CollectorStatus]
     open_gaps: list[Unwatched]
     gaps: list[Unwatched]
     spools: list[SpoolStatus]
@@ -141,6 +159,10 @@ def make_document(stored: StoredStatus, backlog: Backlog | None, flush_interval:
         not pairs or any(pair.stale for pair in pairs),
         stale_after.total_seconds(),
         pairs,
+        [
+            CollectorStatus(*state[:-1], _utc(state.started_at), _age(stored.now, state.started_at))
+            for state in stored.collectors
+        ],
         _open_gaps(stored, spans, stale_after),
         _closed_gaps(stored, spans),
         [

@@ -9,11 +9,13 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from collector.commands.status_document import AuditResult, Document, PairStatus, Unwatched
+from collector.commands.status_document import AuditResult, CollectorStatus, Document, PairStatus, Unwatched
 
 PAIRS_SHOWN = 20  # in each table, those that need attention first; JSON has all
+COLLECTORS_SHOWN = 8  # those that need attention first, likewise
 OPEN_GAPS_SHOWN = 6  # when everything stands still, each says the same; JSON has all
 GAPS_SHOWN = 5  # the latest of the last day; JSON has all
+PAIRS_OF_COLLECTOR = 2  # named, so that a person knows which it is; likewise
 PAIRS_NAMED = 8  # of those that are not collected any more; likewise
 EIGHTHS = " ▁▂▃▄▅▆▇█"  # a cell's height is the share that was seen
 NEVER_SEEN, NOT_YET = "·", " "
@@ -32,7 +34,7 @@ def status_json(document: Document) -> str:
 
 
 def print_status(document: Document, console: Console) -> None:
-    """Two tables, of now and of the last 24 hours, and a line for each thing that a person wants to know beside."""
+    """Tables of now, of the last 24 hours and of the collectors, and a line for all else that one wants to know."""
     console.print(
         f"[bold]Kraken collector[/bold]  {document.origin or 'no feed yet'}  {document.at:%Y-%m-%d %H:%M:%S} UTC"
     )
@@ -41,6 +43,8 @@ def print_status(document: Document, console: Console) -> None:
         console.print("", _now_table(pairs), "", _day_table(document, pairs), "", sep="\n")
         if len(pairs) < len(document.pairs):
             console.print(f"and {len(document.pairs) - len(pairs):,} more pairs, none of them worse; --json tells all")
+    if document.collectors:
+        console.print(_collectors_table(document), "", sep="\n")
     for line in _lines(document):
         console.print(line)
 
@@ -87,11 +91,39 @@ def _day_table(document: Document, pairs: Sequence[PairStatus]) -> Table:
     return table
 
 
-def _table(title: str, *headings: str) -> Table:
+def _collectors_table(document: Document) -> Table:
+    table = _table("Collectors", "Pairs", "Rows/s", "Waiting", "Runs for", "", first="Name")
+    table.columns[0].no_wrap = False
+    table.columns[0].overflow = "fold"
+    table.columns[1].justify = "left"
+
+    def need(collector: CollectorStatus) -> tuple[bool, int]:
+        return collector.available, -collector.waiting_rows
+
+    shown = sorted(document.collectors, key=need)[:COLLECTORS_SHOWN]
+    for collector in sorted(shown, key=lambda collector: collector.name):
+        count = len(collector.pairs)
+        names = ", ".join(collector.pairs[:PAIRS_OF_COLLECTOR])
+        ellipsis = ", …" if count > PAIRS_OF_COLLECTOR else ""
+        table.add_row(
+            collector.name,
+            f"{count:,}: {names}{ellipsis}" if count else "stands by",
+            _short(collector.rows_per_second),
+            _short(collector.waiting_rows),
+            _ago(collector.age),
+            Text("") if collector.available else Text("unavailable", style=PARTLY),
+        )
+    more = len(document.collectors) - len(shown)
+    table.caption = f"and {_counted(more, 'more collector')}; --json tells all" if more else None
+    table.caption_justify = "left"
+    return table
+
+
+def _table(title: str, *headings: str, first: str = "Pair") -> Table:
     table = Table(
         title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
     )
-    table.add_column("Pair", no_wrap=True)
+    table.add_column(first, no_wrap=True)
     for heading in headings:
         table.add_column(heading, justify="right", overflow="fold")
     return table

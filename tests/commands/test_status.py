@@ -1,6 +1,7 @@
 """The `status` command beside a real collector: well while it runs, stale when it is gone, one line otherwise."""
 
 import json
+import os
 import random
 from datetime import datetime
 from pathlib import Path
@@ -49,6 +50,10 @@ async def test_running_and_stopped(
             assert all(pair["coverage"] == 1.0 and pair["book_age"] < 30 for pair in document["pairs"])
             assert document["backlog"]["directory"] == str(settings.spool_dir)
             assert document["origin"] == "localhost"
+            (member,) = document["collectors"]
+            assert (member["pairs"], member["available"]) == (PAIRS.split(","), True)
+            assert member["name"].endswith(f":{os.getpid()}")
+            assert 0 <= member["age"] < 60
             found, out = await told(as_json=False)
             assert (found, out.splitlines()[-1]) == (0, "Well: 2 pairs up to date.")
     monkeypatch.setattr(status_document, "STALE_AFTER", -status_document.STALE_AFTER)

@@ -49,6 +49,7 @@ def document(channels: list[ChannelSpan], pairs: list[str] | None = None, **more
         "periods": {(span.pair, span.channel): [period(span.first_at, span.last_at)] for span in channels},
         "audits": {},
         "last_trades": {},
+        "collectors": [],
         "counts": {pair: PairCounts(NOTHING, NOTHING, 0) for pair in pairs},
         "spools": [],
         "sizes": Sizes(10**9, 10**8, NOW - timedelta(hours=36), None),

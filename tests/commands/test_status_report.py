@@ -6,8 +6,23 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from collector.commands.status_document import AuditResult, Document, PairStatus, Rows, SpoolStatus, Unwatched
-from collector.commands.status_report import GAPS_SHOWN, OPEN_GAPS_SHOWN, PAIRS_SHOWN, print_status, status_json
+from collector.commands.status_document import (
+    AuditResult,
+    CollectorStatus,
+    Document,
+    PairStatus,
+    Rows,
+    SpoolStatus,
+    Unwatched,
+)
+from collector.commands.status_report import (
+    COLLECTORS_SHOWN,
+    GAPS_SHOWN,
+    OPEN_GAPS_SHOWN,
+    PAIRS_SHOWN,
+    print_status,
+    status_json,
+)
 from collector.storage.backlog import Backlog
 
 NOW = datetime(2026, 8, 24, 12, tzinfo=UTC)
@@ -38,6 +53,7 @@ def document(*pairs: PairStatus, **more: object) -> Document:
         "stale": not pairs or any(pair.stale for pair in pairs),
         "stale_after": 60.5,
         "pairs": list(pairs),
+        "collectors": [],
         "open_gaps": [],
         "gaps": [],
         "spools": [SpoolStatus("0ab59d71-38eb-4c21-9335-d57fff22e4d0", 1234, NOW, 0.5)],
@@ -47,6 +63,18 @@ def document(*pairs: PairStatus, **more: object) -> Document:
         "former_pairs": [],
     }
     return Document(**(values | more))
+
+
+def collector_status(name: str = "f3b0c1d2-58a4-4ef1-9c0d-1a2b3c4d5e6f:4", **more: object) -> CollectorStatus:
+    values = {
+        "available": True,
+        "pairs": [f"P{number}/USDT" for number in range(1200)],
+        "rows_per_second": 12_345,
+        "waiting_rows": 67,
+        "started_at": NOW - timedelta(hours=3),
+        "age": 10_800.0,
+    }
+    return CollectorStatus(name, **(values | more))
 
 
 def shown(told: Document, width: int = 80) -> str:
@@ -135,6 +163,38 @@ def test_many_pairs_fit_on_a_screen() -> None:
     assert sum(line.startswith("P") for line in lines) == 2 * (PAIRS_SHOWN - len(wrong) + 1), "and two headings"
     assert f"and {1004 - PAIRS_SHOWN:,} more pairs, none of them worse; --json tells all" in lines
     assert lines[-1].startswith("STALE")
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_collectors_are_shown(width: int) -> None:
+    """Prevents the one that stands by, or that is cut off, from passing for one that collects, and a broken table."""
+    told = document(
+        pair_status(),
+        collectors=[
+            collector_status(),
+            collector_status("other:9", pairs=[]),
+            collector_status("third:1", pairs=["BTC/USD"], available=False, age=4.0),
+        ],
+    )
+    lines = shown(told, width).splitlines()
+    assert max(map(len, lines)) <= width
+    words = {line.split()[0]: line.split()[1:] for line in lines if line.strip()}
+    (first,) = [rest for start, rest in words.items() if start.startswith("f3b0c1d2")]
+    assert first[:2] == ["1,200:", "P0/USDT,"]
+    assert words["other:9"] == ["stands", "by", "12k", "67", "3", "h"]
+    assert words["third:1"][:7] == ["1:", "BTC/USD", "12k", "67", "4.0", "s", "unavailable"]
+
+
+def test_many_collectors_fit_on_a_screen() -> None:
+    """Prevents the one of many collectors that falls behind, or is cut off, from being off the screen."""
+    well = [collector_status(f"host:{number}") for number in range(COLLECTORS_SHOWN + 3)]
+    behind = collector_status("slow:1", waiting_rows=10_000)
+    out = collector_status("out:1", available=False)
+    lines = shown(document(pair_status(), collectors=[*well, behind, out])).splitlines()
+    assert sum(line.startswith("host:") for line in lines) == COLLECTORS_SHOWN - 2
+    assert any(line.startswith("slow:1 ") for line in lines)
+    assert any(line.startswith("out:1 ") for line in lines)
+    assert "and 5 more collectors; --json tells all" in [line.strip() for line in lines]
 
 
 def test_json_has_every_digit_and_zones() -> None:

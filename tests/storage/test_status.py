@@ -1,12 +1,16 @@
 """The figures of `status`: those of the database, of the pairs that were asked for."""
 
+import time
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from stored_market import PAIRS, SPOOL, Market
 
 from collector.errors import UnusableDatabase
+from collector.members import Member
 from collector.storage.database import connect
+from collector.storage.members import Presence, report
 from collector.storage.status import StoredStatus, read_status
 
 
@@ -55,6 +59,26 @@ def test_pairs_that_are_not_chosen_are_named(market: Market) -> None:
         status = read_status(connection, lambda channels: sorted({span.pair for span in channels})[:1])
     assert (status.pairs, status.former_pairs) == (["BTC/USD"], ["ETH/USD"])
     assert status.counts.keys() == {"BTC/USD"}
+
+
+def test_living_collectors_are_told(migrated_url: str) -> None:
+    """Prevents a collector that died without a word from being shown as one that collects."""
+    with (
+        connect(migrated_url, application_name="tests") as looking,
+        connect(migrated_url, application_name="tests") as dying,
+        connect(migrated_url, application_name="tests") as own,
+    ):
+        report(dying, Presence(Member(uuid4(), ("*",)), "dying:1", ["ETH/USD"], 5, 6))
+        report(own, Presence(Member(uuid4(), ("*",), is_available=False), "living:2", ["BTC/USD"], 7, 8))
+        told = {collector.name: collector for collector in read_status(looking, lambda _: PAIRS).collectors}
+        assert told.keys() == {"dying:1", "living:2"}
+        assert told["living:2"][1:5] == (False, ["BTC/USD"], 7, 8)
+        dying.close()
+        deadline = time.monotonic() + 10
+        while "dying:1" in told:  # until PostgreSQL has noticed
+            assert time.monotonic() < deadline
+            told = {collector.name: collector for collector in read_status(looking, lambda _: PAIRS).collectors}
+        assert told.keys() == {"living:2"}
 
 
 def test_empty_database(migrated_url: str, database_url: str) -> None:
