@@ -57,12 +57,14 @@ class Market:
         rate: float,
         depths: Iterable[int] = BOOK_DEPTHS,
         levels: int = LEVELS,
+        first_trade_id: int = 1,
     ) -> None:
         self.instrument = instrument
         self.time = time
         self.trades: list[PublicTrade] = []
         self._random = random.Random(f"{seed} {instrument.symbol}")  # noqa: S311 - it must repeat, not be secret
         self._levels = levels
+        self._first_trade_id = first_trade_id
         self._fair = ticks
         self._spacing = max(1, ticks // SPAN)
         # Lots that are worth one unit of the quote currency.
@@ -205,7 +207,7 @@ class Market:
         return trades
 
     def _trade(self, time: int, ticks: int, lots: int, side: str, order_type: str) -> PublicTrade:
-        trade_id = self.trades[-1].trade_id + 1 if self.trades else 1
+        trade_id = self.trades[-1].trade_id + 1 if self.trades else self._first_trade_id
         trade = PublicTrade(trade_id, time, self._price(ticks), self._qty(lots), side, order_type)
         if len(self.trades) >= 2 * TRADES_KEPT:
             del self.trades[:TRADES_KEPT]

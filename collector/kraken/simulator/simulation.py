@@ -27,6 +27,8 @@ from collector.kraken.simulator.market import LEVELS, Market, Step
 
 DEFAULT_RATE = 50.0  # steps a second of the busiest pair; BTC/USD at depth 100 was measured at 49.3
 TAPE_START = 1_700_000_000 * NANOSECONDS  # 2023-11-14T22:13:20Z; a tape is the same whenever it is made
+# By which the ids of a live market run ahead of its start: far more than are traded, those of its history included.
+TRADE_IDS_A_SECOND = 1000
 TICK = 0.01  # seconds between looks at the clock: well below the gap between two messages of a busy pair
 SUBSCRIBER_LAG = 20_000  # frames, some minutes of a busy pair, that wait for a client before it is cut off
 
@@ -57,12 +59,20 @@ class Simulation:
         rate: float = DEFAULT_RATE,
         depths: Sequence[int] = BOOK_DEPTHS,
         levels: int = LEVELS,
+        first_trade_id: int = 1,
     ) -> None:
         self.markets: dict[str, Market] = {}
         for rank, symbol in enumerate(symbols, 1):
             instrument, ticks = _listing(symbol)
             self.markets[symbol] = Market(
-                instrument, ticks, seed=seed, time=start, rate=rate / rank, depths=depths, levels=levels
+                instrument,
+                ticks,
+                seed=seed,
+                time=start,
+                rate=rate / rank,
+                depths=depths,
+                levels=levels,
+                first_trade_id=first_trade_id,
             )
         self._agenda = [(market.next_time, symbol) for symbol, market in self.markets.items()]
         heapq.heapify(self._agenda)
@@ -115,10 +125,16 @@ async def open_simulation(
     rate: float = DEFAULT_RATE,
     start: int | None = None,
 ) -> AsyncGenerator["SimulatedSource", None]:
-    """Run a live simulation while the block is open; it starts now, or at a time in nanoseconds."""
-    source = SimulatedSource(
-        Simulation(symbols, seed=seed, rate=rate, start=time.time_ns() if start is None else start)
-    )
+    """Run a live simulation while the block is open; it starts now, or at a time in nanoseconds.
+
+    One that starts now has higher trade ids than any that started before, as if it were the same market: a collector
+    that knows those of the last one would else take the trades for known ones.
+    """
+    first_trade_id = 1
+    if start is None:
+        start = time.time_ns()
+        first_trade_id += (start - TAPE_START) * TRADE_IDS_A_SECOND // NANOSECONDS
+    source = SimulatedSource(Simulation(symbols, seed=seed, rate=rate, start=start, first_trade_id=first_trade_id))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(source.run)
         yield source

@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from collector.kraken.pairs import BOOK_DEPTHS, Instrument
 from collector.kraken.server.source import SubscriberTooSlow, parse_nanoseconds
+from collector.kraken.simulator import simulation
 from collector.kraken.simulator.market import HISTORY_TRADES, Market
 from collector.kraken.simulator.simulation import (
     DEFAULT_PAIRS,
@@ -246,3 +247,14 @@ async def test_time_on_the_wire_is_the_clock_of_the_market(autojump_clock: MockC
         assert times[0] >= START / 10**9
         assert times == sorted(times)
         assert times[-1] <= source.now() / 10**9
+
+
+async def test_a_market_that_starts_again_goes_on_with_its_trade_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a second start from repeating ids, whose trades a collector would take for those of the first."""
+    highest = 0
+    for seconds in (0, 10):
+        monkeypatch.setattr(simulation.time, "time_ns", lambda later=seconds: START + later * 10**9)
+        async with open_simulation(["BTC/USD"]) as source:
+            trades = source.markets["BTC/USD"].trades
+            assert trades[0].trade_id > highest
+            highest = trades[-1].trade_id
