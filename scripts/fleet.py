@@ -227,9 +227,10 @@ def verify(url: str, address: Address, directory: Path) -> int:
     environment = {"DATABASE_URL": url, "KRAKEN_WS_URL": address.ws_url, "KRAKEN_REST_URL": address.rest_url}
     command = [sys.executable, "-m", "collector", "verify", "--repair"]
     project = Path(__file__).parent.parent
-    result = subprocess.run(
-        command, cwd=directory, env={"PYTHONPATH": str(project), "LOG_LEVEL": "warning", **environment}, check=False
-    )
+    environment |= {"PYTHONPATH": str(project), "LOG_LEVEL": "warning"}
+    result = subprocess.run(command, cwd=directory, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    if result.returncode:
+        print(result.stdout)
     return result.returncode
 
 
