@@ -43,6 +43,8 @@ LOOK_INTERVAL = 0.1  # seconds between questions to the database
 # Seconds within which whatever is waited for has happened, on a machine that does much else: the first subscriptions
 # of all pairs, a takeover, and the shipping of what waits at the end.
 DEADLINE = 300.0
+# Seconds for the first snapshots, and for the division among all that have started, before memory is first measured.
+SETTLE = 10.0
 CALM = 3  # looks in a row, a second apart, at which no row comes or waits: then all that was sent is stored
 
 MEMBERS = f"SELECT name, pairs, rows_per_second, waiting_rows FROM collector_members WHERE {LIVING}"  # noqa: S608 - a constant
@@ -200,7 +202,8 @@ async def run(minutes: float, order: Order, workers: int, directory: Path, url: 
                 nursery.start_soon(fleet.watch)
                 began = time.monotonic()
                 await fleet.collected_by_the_living()
-                print(f"{order.pairs} pairs are collected after {time.monotonic() - began:.1f} s", flush=True)
+                print(f"{order.pairs} pairs are held after {time.monotonic() - began:.1f} s", flush=True)
+                await trio.sleep(SETTLE)
                 fleet.first_resident = [worker.resident for worker in fleet.workers]
                 nursery.start_soon(tell, fleet, pipe)
                 before, began = ask(pipe, "count"), time.monotonic()
@@ -227,9 +230,10 @@ def verify(url: str, address: Address, directory: Path) -> int:
     environment = {"DATABASE_URL": url, "KRAKEN_WS_URL": address.ws_url, "KRAKEN_REST_URL": address.rest_url}
     command = [sys.executable, "-m", "collector", "verify", "--repair"]
     project = Path(__file__).parent.parent
-    result = subprocess.run(
-        command, cwd=directory, env={"PYTHONPATH": str(project), "LOG_LEVEL": "warning", **environment}, check=False
-    )
+    environment |= {"PYTHONPATH": str(project), "LOG_LEVEL": "warning"}
+    result = subprocess.run(command, cwd=directory, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    if result.returncode:
+        print(result.stdout)
     return result.returncode
 
 

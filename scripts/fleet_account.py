@@ -1,7 +1,7 @@
 """Holds what a fleet stored against what the exchange sent, in little memory: no row lost, none twice, none made up."""
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
@@ -63,12 +63,10 @@ def account(url: str, sent: Sent) -> Account:
             duplicated += chain.repeated
             if chain.has_holes:
                 problems.append(f"{chain.pair} {chain.chain}: seq has holes")
-            origin = next((book for book in sent.books.get(chain.pair, []) if _begins(book, chain)), None)
+            origin = _origin(chain, (book for book in sent.books.get(chain.pair, []) if id(book) not in kept))
             if origin is None:
                 problems.append(f"{chain.pair} {chain.chain}: its {len(chain.times)} rows are no beginning of a book")
-            elif id(origin) in kept:
-                problems.append(f"{chain.pair} {chain.chain}: a book that another chain holds as well")
-                duplicated += len(chain.times)
+                duplicated += any(_begins(book, chain) for book in sent.books.get(chain.pair, []))
             else:
                 kept[id(origin)] = len(chain.times)
         unread = 0
@@ -106,7 +104,12 @@ def _chains(connection: psycopg.Connection[tuple[object, ...]]) -> Iterator[_Cha
             yield _Chain(str(pair), int(str(chain)), times, checksums, len(numbers) - len(distinct), has_holes)
 
 
+def _origin(chain: _Chain, books: Iterable[SentBook]) -> SentBook | None:
+    """The book that a chain is the beginning of: the shortest, since several of a quiet pair may begin alike."""
+    return min((book for book in books if _begins(book, chain)), key=lambda book: len(book.times), default=None)
+
+
 def _begins(book: SentBook, chain: _Chain) -> bool:
-    """Whether a chain is the beginning of a book that was sent; a later subscription has a snapshot of another time."""
+    """Whether a chain is the beginning of a book that was sent."""
     count = len(chain.times)
     return book.times[:count] == chain.times and book.checksums[:count] == chain.checksums

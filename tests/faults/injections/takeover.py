@@ -7,7 +7,7 @@ import trio
 from faults.bench import Bench
 from faults.fault import EVERYTHING, Fault, Service, Strike
 from faults.market import PAIRS
-from faults.shares import divided
+from faults.shares import busiest, divided
 from faults.worker import Worker
 
 ENDS = "SELECT end_reason, count(*) FROM kraken_coverage WHERE ended_at IS NOT NULL GROUP BY end_reason"
@@ -35,17 +35,21 @@ async def hand_back(bench: Bench, first: Worker, second: Worker) -> None:
 
 
 async def killed(bench: Bench) -> None:
-    """One of two is killed: its locks are free at once."""
+    """The one of two that has more pairs is killed: its locks are free at once."""
     first, second = bench.worker, start_second(bench)
-    await divided(bench, first, second)
+    victim = await busiest(bench, first, second)
     bench.break_connections()
-    await trio.to_thread.run_sync(first.kill)
+    await trio.to_thread.run_sync(victim.kill)
     bench.break_connections()
     bench.mended()
-    await divided(bench, second)
+    await divided(bench, second if victim is first else first)
     await bench.recovered()
     # The next process of its spool ends the runs that it had left open.
-    await hand_back(bench, bench.start(), second)
+    if victim is first:
+        first = bench.start()
+    else:
+        second = start_second(bench)
+    await hand_back(bench, first, second)
 
 
 async def killed_for_good(bench: Bench) -> None:
