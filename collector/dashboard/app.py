@@ -22,12 +22,21 @@ from collector.dashboard.follower import TAPE, Followers
 from collector.dashboard.reader import Reader
 from collector.dashboard.shared import SharedAnswers
 from collector.dashboard.stream import PairStream
-from collector.dashboard.views import CoverageView, book_view, coverage_view, digits, trade_rows
+from collector.dashboard.views import (
+    CollectorView,
+    CoverageView,
+    book_view,
+    collector_views,
+    coverage_view,
+    digits,
+    trade_rows,
+)
 from collector.errors import StorageUnavailable, UnusableDatabase
 from collector.kraken.orderbook import CHECKSUM_LEVELS
 from collector.kraken.times import format_time
 from collector.storage.database import Connection
 from collector.storage.history import Book, NoBook, PriceLevel, book_at
+from collector.storage.members import living_collectors
 
 STATIC = Path(__file__).parent / "static"
 COOKIE_AGE = 30 * 24 * 3600  # seconds: a month, after which a person shows the token again
@@ -136,6 +145,13 @@ def _add_chart_routes(app: QuartTrio, reader: Reader) -> None:
             return coverage_view(found, since, now)
 
         return _json(await shared.get(("coverage", pair, hours), COVERAGE_FRESH_FOR, read))
+
+    @app.get("/api/collectors")
+    async def collectors() -> Response:
+        async def read() -> list[CollectorView]:
+            return collector_views(await reader.read(living_collectors))
+
+        return _json(await shared.get("collectors", COVERAGE_FRESH_FOR, read))
 
 
 def _add_past_route(app: QuartTrio, reader: Reader) -> None:

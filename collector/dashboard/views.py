@@ -14,6 +14,7 @@ from collector.dashboard.live_book import Sample
 from collector.dashboard.queries import SILENT_AFTER, Candle, Channel, Gap, Run, StoredTrade
 from collector.dashboard.reasons import NO_NEWS, explain
 from collector.kraken.times import format_time
+from collector.storage.members import CollectorState
 
 LADDER_LEVELS = 20  # of each side: what fits on a screen
 DEPTH_POINTS = 120  # of each side: more are not told apart in a picture
@@ -43,6 +44,17 @@ class Health(msgspec.Struct, frozen=True):
     state: Literal["live", "silent", "ended", "never", "broken", "outage"]
     text: str
     covered_until: str | None = None
+
+
+class CollectorView(msgspec.Struct, frozen=True):
+    """A process that collects, its load (rows a second), and how many rows wait in its spool."""
+
+    name: str
+    is_available: bool
+    pairs: Sequence[str]
+    rows_per_second: int
+    waiting_rows: int
+    since: str
 
 
 class GapView(msgspec.Struct, frozen=True):
@@ -170,3 +182,18 @@ def _channel_view(channel: Channel, now: datetime) -> ChannelView:
 def _gap_view(gap: Gap) -> GapView:
     ended_at = None if gap.ended_at is None else utc_text(gap.ended_at)
     return GapView(utc_text(gap.started_at), ended_at, explain(gap.reason))
+
+
+def collector_views(collectors: Iterable[CollectorState]) -> list[CollectorView]:
+    """The processes that collect."""
+    return [
+        CollectorView(
+            collector.name,
+            collector.is_available,
+            collector.pairs,
+            collector.rows_per_second,
+            collector.waiting_rows,
+            utc_text(collector.started_at),
+        )
+        for collector in collectors
+    ]

@@ -5,6 +5,7 @@ by the session's idle timeout, when it freezes. No clock but the database's is r
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -14,6 +15,17 @@ from collector.storage.database import Connection
 
 FORMER_LOOKS = 20  # at a former session that was told to end: it takes milliseconds, unless its host is overloaded
 FORMER_LOOK_INTERVAL = 0.05  # seconds
+
+
+class CollectorState(NamedTuple):
+    """What a process that collects into the database said of itself a moment ago; see the table's comments."""
+
+    name: str
+    is_available: bool
+    pairs: list[str]
+    rows_per_second: int
+    waiting_rows: int
+    started_at: datetime
 
 
 class Presence(NamedTuple):
@@ -45,6 +57,10 @@ EXISTS (
 )
 """
 _MEMBERS = f"SELECT member, patterns, is_available FROM collector_members WHERE {LIVING}"  # noqa: S608 - a constant
+_COLLECTORS = f"""
+SELECT name, is_available, pairs, rows_per_second, waiting_rows, started_at
+FROM collector_members WHERE {LIVING} ORDER BY started_at, name
+"""  # noqa: S608 - a constant
 _FORGET_OTHERS = f"DELETE FROM collector_members WHERE NOT {LIVING}"  # noqa: S608 - a constant
 # One that died before it could take its offers back offers nothing: its taker would collect beside the next holder.
 _HANDOVERS = f"""
@@ -92,6 +108,14 @@ def report(connection: Connection, presence: Presence) -> tuple[list[Member], li
         ]
         handovers = [Handover(*row) for row in connection.execute(_HANDOVERS, {"member": member.identity})]
     return members, handovers
+
+
+def living_collectors(connection: Connection) -> list[CollectorState]:
+    """What each member that lives said of itself, the oldest first.
+
+    A role that is neither theirs nor a member of pg_read_all_stats sees none of them live.
+    """
+    return [CollectorState(*row) for row in connection.execute(_COLLECTORS)]
 
 
 def forget_dead(connection: Connection) -> None:

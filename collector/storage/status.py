@@ -15,7 +15,7 @@ import psycopg
 from collector.errors import UnusableDatabase
 from collector.kraken.requests import Channel
 from collector.storage.database import Connection, translated
-from collector.storage.members import LIVING
+from collector.storage.members import CollectorState, living_collectors
 from collector.storage.partitions import PARENT, day_partitions
 from collector.storage.row_counts import DAY, PairCounts, count_rows
 from collector.storage.stored_trades import stored_pairs
@@ -50,10 +50,6 @@ FROM unnest(%(pairs)s::text[]) AS wanted (pair), LATERAL (
 ) AS trade
 """
 _SPOOLS = "SELECT spool, last_segment, shipped_at FROM collector_spools ORDER BY shipped_at DESC LIMIT %(spools)s"
-_COLLECTORS = f"""
-SELECT name, is_available, pairs, rows_per_second, waiting_rows, started_at
-FROM collector_members WHERE {LIVING} ORDER BY started_at, name
-"""  # noqa: S608 - a constant
 _SIZES = """
 SELECT pg_database_size(current_database()) AS database, pg_total_relation_size(class.oid) AS trades, reltuples
 FROM pg_class AS class WHERE class.oid = to_regclass('kraken_trades')
@@ -121,17 +117,6 @@ class SpoolState(NamedTuple):
     spool: UUID
     last_segment: int
     shipped_at: datetime
-
-
-class CollectorState(NamedTuple):
-    """What a process that collects into the database said of itself a moment ago; see the table's comments."""
-
-    name: str
-    is_available: bool
-    pairs: list[str]
-    rows_per_second: int
-    waiting_rows: int
-    started_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +198,7 @@ def _read(connection: Connection, choose: Callable[[Sequence[ChannelSpan]], Sequ
         {pair: LastAudit(*audit) for pair, *audit in connection.execute(_AUDITS, given)},
         {pair: LastTrade(*trade) for pair, *trade in connection.execute(_LAST_TRADES, given)},
         count_rows(connection, now, pairs),
-        [CollectorState(*row) for row in connection.execute(_COLLECTORS)],
+        living_collectors(connection),
         [SpoolState(*row) for row in connection.execute(_SPOOLS, given)],
         _sizes(connection, now),
         sorted(set(stored_pairs(connection)) - set(pairs)),

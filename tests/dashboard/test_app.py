@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 import trio
@@ -18,9 +19,11 @@ from collector.dashboard.follower import Followers
 from collector.dashboard.reader import Reader
 from collector.dashboard.views import LADDER_LEVELS
 from collector.kraken.times import format_time, read_time
+from collector.members import Member
 from collector.records import BookRow
 from collector.storage.database import connect
 from collector.storage.history import book_at
+from collector.storage.members import Presence, report
 
 PAIR = "BTC/USD"
 TOKEN = "a secret of some length"
@@ -102,6 +105,26 @@ async def test_book_that_failed_an_audit_shows_what_is_verified(stored_url: str)
         connection.execute("UPDATE kraken_coverage SET suspect_since = NULL")
     assert past["book"]["levels"] == [10, 10]
     assert "an audit found it wrong" in past["note"]
+
+
+async def test_collectors_are_told(stored_url: str) -> None:
+    """Prevents a process that collects from being missed, and one that is gone from looking alive."""
+    with connect(stored_url, application_name="tests") as living, connect(stored_url, application_name="tests") as dead:
+        members = {name: Member(UUID(int=number), ("*",)) for number, name in enumerate(("one", "two"))}
+        report(dead, Presence(members["two"], "two", ["ETH/USD"], 1, 2))
+        dead.close()
+        report(living, Presence(members["one"], "one", [PAIR], 120, 3))
+        async with open_client(stored_url) as client:
+            status, (told,) = await ask(client, "/api/collectors")
+    assert status == 200
+    assert {**told, "since": None} == {
+        "name": "one",
+        "is_available": True,
+        "pairs": [PAIR],
+        "rows_per_second": 120,
+        "waiting_rows": 3,
+        "since": None,
+    }
 
 
 async def test_charts_are_answered(stored_url: str) -> None:

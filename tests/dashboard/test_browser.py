@@ -144,6 +144,7 @@ def test_page_shows_a_moving_market(browser: Browser, stage: Stage) -> None:
         expect(page.locator("#rate")).to_have_text(re.compile(r"\d+\.\d /s"), timeout=DEADLINE)
         expect(page.locator("#timeline .seen")).to_have_count(2)
         expect(page.locator("#gap-rows")).to_have_text("none")
+        expect(page.locator("#collector-rows td:nth-child(2)")).to_have_text(["1"])
         for chart in ("candles", "depth", "spreads", "rates"):
             page.wait_for_function(f"(id) => ({DRAWN})(id) > 4", arg=chart)
         page.locator("#widths button", has_text="15m").click()

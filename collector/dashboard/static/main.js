@@ -6,7 +6,7 @@ import { clockOf, dateOf, grouped, inputValue, readTime } from "./format.js";
 import { drawDepth, drawSamples } from "./lines.js";
 import { NO_ANSWER, ask, repeat, stop } from "./questions.js";
 import { openStream } from "./stream.js";
-import { showGaps, showLadder, showTrades } from "./tables.js";
+import { showCollectors, showGaps, showLadder, showTrades } from "./tables.js";
 
 const WIDTHS = ["1m", "5m", "15m", "1h", "4h", "1d"];
 const RANGES = { "1 h": 1, "6 h": 6, "24 h": 24, "7 d": 168 };
@@ -135,6 +135,11 @@ async function askCoverage(stillWanted) {
   return COVERAGE_EVERY;
 }
 
+async function askCollectors() {
+  showCollectors(await ask("/api/collectors", {}));
+  return COVERAGE_EVERY;
+}
+
 async function askPast(stillWanted) {
   showConnection("past", "looking …");
   const past = await ask("/api/past", { pair: state.pair, at: state.at });
@@ -235,6 +240,7 @@ async function start() {
   });
   new ResizeObserver(drawAll).observe(document.body);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  repeat(askCollectors, () => showCollectors([]));
   for (;;) {
     try {
       const { pairs, origin } = await ask("/api/pairs", {});

@@ -73,12 +73,31 @@ export function showGaps(channels, now) {
     cells(row, [channel === "book" ? "book" : "trades", dateOf(since), end, duration(seconds), reason]);
     return row;
   });
-  if (!rows.length) {
+  fill("gap-rows", rows, "none");
+}
+
+/** List the processes that collect. */
+export function showCollectors(collectors) {
+  const rows = collectors.map((collector) => {
     const row = document.createElement("tr");
-    cells(row, ["none"]);
-    row.className = "none";
-    row.cells[0].colSpan = 5;
-    rows.push(row);
+    const { name, pairs, rows_per_second: rate, waiting_rows: waiting, since } = collector;
+    const held = `${pairs.length}${collector.is_available ? "" : ", stopping or without Kraken"}`;
+    cells(row, [name, held, grouped(String(rate)), grouped(String(waiting)), dateOf(since)]);
+    row.title = pairs.slice(0, 20).join(", ") + (pairs.length > 20 ? ", …" : "");
+    return row;
+  });
+  fill("collector-rows", rows, "none can be seen");
+}
+
+function fill(id, rows, otherwise) {
+  const body = document.getElementById(id);
+  if (rows.length) {
+    body.replaceChildren(...rows);
+    return;
   }
-  document.getElementById("gap-rows").replaceChildren(...rows);
+  const row = document.createElement("tr");
+  cells(row, [otherwise]);
+  row.className = "none";
+  row.cells[0].colSpan = 5;
+  body.replaceChildren(row);
 }

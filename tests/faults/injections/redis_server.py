@@ -1,13 +1,18 @@
 """Redis in every kind of trouble: its subscribers may miss messages, the database never misses a row."""
 
+import time
+
 import redis
 import trio
 from faults.bench import Bench
 from faults.fault import REDIS, Fault
 from faults.lasting import in_lasting_thread
 
+from collector.tasks.publish import BOOK_CHANNEL
+
 SLOWNESS = 1.0  # seconds for each answer
 SMALL_MEMORY = 1  # byte
+LISTENING = 2.0  # seconds of one try to hear a message
 NOBODY_LISTENS = "redis://127.0.0.1:1"
 
 
@@ -16,24 +21,42 @@ async def nothing(bench: Bench) -> None:
     await trio.sleep(bench.outage)
 
 
+async def published(bench: Bench) -> None:
+    """Wait until a subscriber hears of a row: a process that was killed meanwhile cannot log that Redis is back."""
+    with trio.fail_after(bench.deadline):
+        while not await trio.to_thread.run_sync(hears, bench.redis.port):
+            pass
+
+
+def hears(port: int) -> bool:
+    """Whether a new subscriber gets a message within a while."""
+    with redis.Redis(port=port) as client, client.pubsub(ignore_subscribe_messages=True) as channel:
+        channel.subscribe(BOOK_CHANNEL)
+        ends = time.monotonic() + LISTENING
+        while time.monotonic() < ends:
+            if channel.get_message(timeout=LISTENING) is not None:
+                return True
+    return False
+
+
 async def stopped(bench: Bench) -> None:
     """Redis is stopped under way and comes back."""
-    async with bench.expecting("redis_available"):
-        async with bench.expecting("redis_unavailable"):
-            await trio.to_thread.run_sync(bench.redis.stop)
-            await trio.sleep(bench.outage)
-        await in_lasting_thread(bench.redis.start)
-        bench.mended()
+    async with bench.expecting("redis_unavailable"):
+        await trio.to_thread.run_sync(bench.redis.stop)
+        await trio.sleep(bench.outage)
+    await in_lasting_thread(bench.redis.start)
+    bench.mended()
+    await published(bench)
 
 
 async def hanging(bench: Bench) -> None:
     """Redis takes connections and does not answer."""
-    async with bench.expecting("redis_available"):
-        async with bench.expecting("redis_unavailable"):
-            bench.redis_proxy.flowing.value = False
-            await trio.sleep(bench.outage)
-        bench.redis_proxy.flowing.value = True
-        bench.mended()
+    async with bench.expecting("redis_unavailable"):
+        bench.redis_proxy.flowing.value = False
+        await trio.sleep(bench.outage)
+    bench.redis_proxy.flowing.value = True
+    bench.mended()
+    await published(bench)
 
 
 async def slow(bench: Bench) -> None:
