@@ -14,7 +14,7 @@ def test_segments_are_counted_while_a_collector_holds_the_folder(tmp_path: Path)
         for number in range(3):
             spool.append(batch(number, 2))
             seal(spool)
-        spool.keep_reserve()
+        spool.reserve.keep()
         files = sorted(path.name for path in spool.directory.iterdir())
         backlog = read_backlog(spool.directory)
         assert backlog is not None
