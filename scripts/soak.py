@@ -31,7 +31,7 @@ from faults.fault import EVERYTHING, PROCESS, REDIS, Fault, System
 from faults.injections.process import kill_and_restart
 from faults.market import open_market
 from faults.recovery import Interval, undisturbed
-from faults.table import LINES, columns, render
+from faults.table import Line, columns, render
 from faults.trial import finish
 from faults.worker import LOG_TAIL, Worker
 
@@ -148,6 +148,7 @@ def prepare(bench: Bench, faults: Sequence[Fault]) -> None:
 async def soak(minutes: float, seed: int, directory: Path) -> bool:
     """Run; whether everything is as it must be."""
     is_flat, failure = False, None
+    lines: list[Line] = []
     with postgres(directory / "data") as server, redis_server() as redis:
         try:
             async with open_market(RATE, seed) as market, open_bench(market, server, redis, proxied=True) as bench:
@@ -158,12 +159,12 @@ async def soak(minutes: float, seed: int, directory: Path) -> bool:
                     await run.run(minutes * 60)
                     bench.mended()
                     await bench.recovered()
-                    await finish(f"{minutes:g} minutes", bench)
+                    await finish(f"{minutes:g} minutes", bench, lines.append)
                 except BaseException:
                     print(f"the log's end:\n{bench.worker.log.text[-LOG_TAIL:]}")
                     raise
                 finally:
-                    print("\n".join([*by_kind(run.recoveries), "", *render(LINES)]))
+                    print("\n".join([*by_kind(run.recoveries), "", *render(lines)]))
                     is_flat = memory_is_flat(bench.workers)
         except* (AssertionError, trio.TooSlowError) as errors:
             failure = first_of(errors)

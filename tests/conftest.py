@@ -8,6 +8,9 @@ from pathlib import Path
 import psycopg
 import pytest
 from embedded import EmbeddedPostgres, EmbeddedRedis, open_temporary_folder, postgres, redis_server
+from faults.table import PROPERTY, Line, render
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from psycopg import sql
 from pytest_trio.enable_trio_mode import *  # noqa: F403 - the switch is made to be imported so
 from simulated_store import over_midnight, store
@@ -17,6 +20,21 @@ from collector.storage.database import connect
 from collector.storage.migrations import migrate
 
 RECORDINGS = Path(__file__).parent.parent.parent / "shared" / "recordings"
+
+
+# Whatever else the machine does, no example fails by its time: several processes of tests share it.
+hypothesis_settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("unhurried")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table of faults; here, since the process that prints loads no other conftest than this one."""
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    lines = [Line(*values) for report in reports for name, values in report.user_properties if name == PROPERTY]
+    if lines:
+        terminalreporter.section("faults")
+        for line in render(lines):
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +48,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[EmbeddedPostgres]:
-    """One PostgreSQL for the whole run; durability is off, since a test that needs a crash makes its own server."""
+    """One PostgreSQL for a process of tests; durability is off: a test that needs a crash makes its own server."""
     with open_temporary_folder() as folder, postgres(folder / "data", fsync="off", max_connections="50") as server:
         yield server
 
@@ -84,7 +102,7 @@ def market_url(postgres_server: EmbeddedPostgres, migrated_template: str) -> Ite
 
 @pytest.fixture(scope="session")
 def redis_service() -> Iterator[EmbeddedRedis]:
-    """One Redis for the whole run."""
+    """One Redis for a process of tests."""
     with redis_server() as server:
         yield server
 

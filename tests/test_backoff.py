@@ -6,13 +6,12 @@ from functools import partial
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.backoff import ATTEMPTS_LIMIT, ATTEMPTS_WINDOW, AttemptBudget, Backoff
 from collector.tasks.socket import Attempts
 
-unhurried = settings(deadline=None)  # whatever else the machine does, no example fails by its time
 DAY = 86_400.0
 BAN = 150  # attempts in ten minutes for which Kraken's edge bans an address
 
@@ -31,7 +30,6 @@ def test_delays_double_up_to_the_cap() -> None:
     assert [backoff.delay(0.0) for _ in range(9)] == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
 
 
-@unhurried
 @given(st.floats(0.01, 10), st.floats(10, 100), st.integers(0, 200), st.randoms())
 def test_jitter_is_full(base: float, cap: float, failures: int, chance: random.Random) -> None:
     """Prevents collectors that come back in step, and jitter that vanishes at the cap."""
@@ -106,7 +104,6 @@ def test_without_jitter_the_budget_alone_holds() -> None:
     assert sum(time < DAY for time in times) == ATTEMPTS_LIMIT * DAY / ATTEMPTS_WINDOW
 
 
-@unhurried
 @given(st.lists(st.integers(0, 30), max_size=80), st.integers(1, 5))
 def test_budget_waits_when_it_must_and_only_then(gaps: list[int], limit: int) -> None:
     """Prevents an attempt too many, and a wait while there is room."""

@@ -23,7 +23,6 @@ from collector.rows import ChainNumbers
 from collector.settings import Settings
 from collector.statistics import Statistics
 
-unhurried = settings(deadline=None)  # whatever else the machine does, no example fails by its time
 START = datetime(2026, 8, 24, 23, 59, 30, tzinfo=UTC)
 PAIRS = ("BTC/USD", "ETH/EUR")
 DEPTH = 10
@@ -294,7 +293,7 @@ prices = st.sampled_from([f"{tick}.{half}" for tick in range(11, 21) for half in
 steps = st.tuples(happenings, st.sampled_from(PAIRS), prices, st.sampled_from(["0", "0.5", "1.00"]), st.booleans())
 
 
-@settings(unhurried, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.lists(steps, max_size=8), max_size=12))
 def test_any_stream_gives_gapless_chains_that_rebuild_the_book(
     batches: list[list[tuple[str, str, str, str, bool]]],

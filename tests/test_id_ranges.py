@@ -1,12 +1,11 @@
 """Ranges of ids, held against sets of ids."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.id_ranges import IdRange, between, common, contains, without
 
 IDS = st.sets(st.integers(0, 60))
-unhurried = settings(deadline=None)  # whatever else the machine does, no example fails by its time
 
 
 def ranges_of(ids: set[int]) -> list[IdRange]:
@@ -24,7 +23,6 @@ def ids_of(ranges: list[IdRange]) -> list[int]:
     return [number for first, last in ranges for number in range(first, last + 1)]
 
 
-@unhurried
 @given(IDS, IDS)
 def test_without_and_common_are_difference_and_intersection(ids: set[int], others: set[int]) -> None:
     """Prevents an id from being lost, or fetched for ever, where ranges overlap in whatever way."""
@@ -32,7 +30,6 @@ def test_without_and_common_are_difference_and_intersection(ids: set[int], other
     assert ids_of(common(ranges_of(ids), ranges_of(others))) == sorted(ids & others)
 
 
-@unhurried
 @given(IDS, st.integers(-5, 70))
 def test_contains_and_size_count_both_ends(ids: set[int], number: int) -> None:
     """Prevents the first or the last trade of a gap from being taken for one that nobody misses."""
@@ -41,7 +38,6 @@ def test_contains_and_size_count_both_ends(ids: set[int], number: int) -> None:
     assert sum(gap.size for gap in ranges) == len(ids)
 
 
-@unhurried
 @given(IDS)
 def test_between_is_what_lies_between(ids: set[int]) -> None:
     """Prevents ids beyond the ends from being judged: of those the numbers say nothing."""

@@ -65,7 +65,7 @@ FIELDS = {
     "sample": "the beginning of a bad message",
     "segment": "a segment's number",
     "segments": "how many segments wait",
-    "session_changed": "whether another server process answers than before",
+    "session_changed": "whether a lock's connection led to another process of PostgreSQL",
     "signal": "a signal's name",
     "since": "a time from which on",
     "spool": "a spool's folder or id",

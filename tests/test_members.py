@@ -4,12 +4,11 @@ from collections import Counter
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.members import Member, owners
 
-unhurried = settings(deadline=None)  # whatever else the machine does, no example fails by its time
 PAIRS = [f"A{number}/USD" for number in range(300)]
 IDENTITIES = st.lists(st.uuids(), min_size=1, max_size=6, unique=True)
 
@@ -18,7 +17,6 @@ def everything(identity: UUID, *, is_available: bool = True) -> Member:
     return Member(identity, ("*",), is_available)
 
 
-@unhurried
 @given(IDENTITIES, st.randoms())
 def test_all_members_compute_the_same(identities: list[UUID], random: object) -> None:
     """Prevents two members from both holding a pair for their own, or each for the other's."""
@@ -29,7 +27,6 @@ def test_all_members_compute_the_same(identities: list[UUID], random: object) ->
     assert owners(PAIRS, members).keys() == set(PAIRS)
 
 
-@unhurried
 @given(st.lists(st.uuids(), min_size=2, max_size=6, unique=True))
 def test_one_that_goes_moves_its_own_pairs_only(identities: list[UUID]) -> None:
     """Prevents the end of one process from costing the pairs of all others a hole."""

@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.id_ranges import IdRange
@@ -13,7 +13,6 @@ from collector.pair_repair import JUDGE_AFTER, Neighbour, PairRepair, Taken
 START = 1_700_000_000_000_000_000
 NOW = START + 10 * JUDGE_AFTER
 LIMIT = 10
-unhurried = settings(deadline=None)
 
 
 def trade(number: int, time: int) -> RestTrade:
@@ -61,7 +60,6 @@ def gaps_of(stored: dict[int, int]) -> list[IdRange]:
 HISTORIES = st.lists(st.sampled_from([0, 0, 1, 1000, 5 * 10**8]), min_size=2, max_size=80)
 
 
-@unhurried
 @given(HISTORIES, st.data())
 def test_all_that_kraken_has_is_fetched_and_all_that_it_lacks_is_told(gaps: list[int], data: st.DataObject) -> None:
     """Prevents a trade that is never fetched, one fetched twice, a false absence, and a loop without end."""
@@ -84,7 +82,6 @@ def test_all_that_kraken_has_is_fetched_and_all_that_it_lacks_is_told(gaps: list
     assert repair.gaps == []
 
 
-@unhurried
 @given(st.sets(st.integers(2, 499)))
 def test_no_more_pages_than_the_gaps_take(lost: set[int]) -> None:
     """Prevents a request for each missing trade, where one page has many of them."""

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.errors import BookDesync
@@ -15,7 +15,6 @@ from collector.kraken.times import format_time
 from collector.records import BookRow, Coverage, Trade
 from collector.rows import CHECKPOINT_UPDATES, BookRows, ChainNumbers, TradeRows
 
-unhurried = settings(deadline=None)  # whatever else the machine does, no example fails by its time
 START = datetime(2026, 8, 24, 12, 0, 0, tzinfo=UTC)
 INTERVAL = 600.0  # seconds between checkpoints
 DEPTH = 3
@@ -236,7 +235,6 @@ def test_coverage_is_krakens_time_and_the_monotonic_time_since() -> None:
     assert rows.end("again", 1006.0) == []
 
 
-@unhurried
 @given(st.lists(st.timedeltas(timedelta(hours=-1), timedelta(hours=1)), min_size=1), st.integers(0, 2 * 10**15))
 def test_numbers_increase_though_the_clock_steps_back(steps: list[timedelta], last: int) -> None:
     """Prevents two runs of one number, whose rows would be taken for duplicates, and numbers below the spool's."""

@@ -1,13 +1,12 @@
 """What PAIRS and BOOK_DEPTH ask for."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.kraken.pairs import BOOK_DEPTHS
 from collector.selection import Selection, parse_depths
 
-unhurried = settings(deadline=None)  # whatever else the machine does, no example fails by its time
 LISTED = ["BTC/USD", "ETH/USD", "BTC/EUR", "ETH/BTC"]
 SYMBOLS = st.from_regex(r"[A-Z]{2,4}/[A-Z]{3}", fullmatch=True)
 
@@ -46,7 +45,6 @@ def test_the_first_rule_that_fits_tells_the_depth() -> None:
     assert [selection.depth(pair) for pair in LISTED] == [1000, 100, 25, 100]
 
 
-@unhurried
 @given(SYMBOLS, st.sampled_from(BOOK_DEPTHS))
 def test_one_depth_is_every_pairs_depth(pair: str, depth: int) -> None:
     """Prevents the plain number, which deployments use, from leaving a pair without a depth."""

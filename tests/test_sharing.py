@@ -13,7 +13,7 @@ from collector.sharing import Handover, View
 
 PAIRS = frozenset({"BTC/USD", "ETH/USD", "SOL/USD", "ADA/USD"})
 SETTLED_AFTER = 12  # whole beats of everybody, in which whatever was begun is over
-unhurried = settings(deadline=None, max_examples=300)
+thorough = settings(max_examples=300)
 
 ORDERLY = st.tuples(st.sampled_from(["step", "step", "step", "subscribe", "start", "hand over"]), st.integers(0, 2))
 ANYTHING = st.tuples(
@@ -184,7 +184,7 @@ class World:
         return {pair for process in self.there for pair in process.collected}
 
 
-@unhurried
+@thorough
 @given(st.lists(ANYTHING, max_size=120))
 def test_each_pair_ends_up_with_one(actions: list[tuple[str, int]]) -> None:
     """Prevents a pair from being left to nobody, or to two, by processes that end at any point of a handover."""
@@ -204,7 +204,7 @@ def test_each_pair_ends_up_with_one(actions: list[tuple[str, int]]) -> None:
     assert not [handover for handover in world.database.handovers.values() if handover.giver in living]
 
 
-@unhurried
+@thorough
 @given(st.lists(ORDERLY, max_size=200))
 def test_orderly_moves_leave_no_hole(actions: list[tuple[str, int]]) -> None:
     """Prevents a pair from being collected by nobody for a moment while one of two processes comes or stops."""

@@ -1,15 +1,13 @@
 """How pairs are divided among sockets."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.spread import PAIRS_A_SOCKET, Spread
 
-unhurried = settings(deadline=None)  # whatever else the machine does, no example fails by its time
 PAIRS = [f"P{number}/USD" for number in range(3 * PAIRS_A_SOCKET)]
 
 
-@unhurried
 @given(st.lists(st.sets(st.sampled_from(PAIRS)), min_size=1, max_size=6))
 def test_every_pair_is_on_one_socket_and_stays_there(changes: list[set[str]]) -> None:
     """Prevents a pair that is subscribed twice, not at all, or that moves while its old subscription still ends."""

@@ -1,10 +1,11 @@
-"""What the tests of faults share: databases, several faults at a time, and the table at the end of the run."""
+"""What the tests of faults share: databases, and several faults at a time."""
 
 import itertools
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from faults.bench import Bench, open_bench
 from faults.fault import Fault
 from faults.lasting import in_lasting_thread
 from faults.market import open_market
-from faults.table import LINES, render
+from faults.table import PROPERTY, Line
 from faults.trial import TryFaults, try_fault
 
 from collector.errors import first_of
@@ -27,14 +28,6 @@ AT_ONCE = 8  # collectors that faults are tried on together: they mostly wait, a
 _numbers = itertools.count(1)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the table of faults."""
-    if LINES:
-        terminalreporter.section("faults")
-        for line in render(LINES):
-            terminalreporter.write_line(line)
-
-
 @pytest.fixture
 def databases(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterator[Callable[[], str]]:
     """Makes databases with the collector's schema, on a server that nobody breaks."""
@@ -43,8 +36,11 @@ def databases(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iter
 
 
 @pytest.fixture
-def try_faults(databases: Callable[[], str]) -> TryFaults:
+def try_faults(databases: Callable[[], str], record_property: Callable[[str, object], None]) -> TryFaults:
     """Tries faults, several at a time, each on a bench and in a database of its own."""
+
+    def note(line: Line) -> None:
+        record_property(PROPERTY, astuple(line))
 
     async def try_one(
         fault: Fault, market: SimulatedSource, limiter: trio.CapacityLimiter, failures: list[Exception]
@@ -52,7 +48,7 @@ def try_faults(databases: Callable[[], str]) -> TryFaults:
         async with limiter:
             try:
                 async with open_bench_for(fault, market, databases) as bench:
-                    await try_fault(fault, bench)
+                    await try_fault(fault, bench, note)
             except Exception as error:  # noqa: BLE001 - told below, once the others have been tried, too
                 error.add_note(f"the fault was: {fault.name}")
                 failures.append(error)

@@ -1,7 +1,13 @@
-"""The table of faults: a line each, printed at the end of the run."""
+"""The table of faults: a line each, printed at the end of the run.
+
+Tests run in several processes and the table is printed by another, so each line travels with its test's report, as a
+property of plain values.
+"""
 
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import astuple, dataclass
+
+PROPERTY = "fault"  # of a test's report: the values of a line
 
 HEADINGS = (
     "fault",
@@ -37,9 +43,6 @@ class Line:
     coverage: str
     seconds: float
     peak: float
-
-
-LINES: list[Line] = []
 
 
 def render(lines: Iterable[Line]) -> list[str]:

@@ -7,7 +7,7 @@ import trio
 from faults.accounting import Account, account
 from faults.bench import Bench
 from faults.fault import Fault
-from faults.table import LINES, Line
+from faults.table import Line
 from faults.worker import LOG_TAIL, peak
 
 ATTEMPTS_LIMIT = 150  # attempts to connect in 10 minutes, beyond which Kraken's edge bans an address
@@ -19,8 +19,11 @@ MEMORY_LIMIT = 100.0
 TryFaults: TypeAlias = Callable[[Sequence[Fault]], Awaitable[None]]
 
 
-async def try_fault(fault: Fault, bench: Bench) -> None:
-    """Start a collector, let the fault happen, wait for the recovery, stop, and account for every row."""
+async def try_fault(fault: Fault, bench: Bench, note: Callable[[Line], None]) -> None:
+    """Start a collector, let the fault happen, wait for the recovery, stop, and account for every row.
+
+    `note` is given the line of the table, also when something was lost.
+    """
     bench.environment |= fault.environment
     bench.constants = fault.constants
     try:
@@ -29,7 +32,7 @@ async def try_fault(fault: Fault, bench: Bench) -> None:
         bench.mended()
         await fault.strike(bench)
         await bench.recovered()
-        result = await finish(fault.name, bench)
+        result = await finish(fault.name, bench, note)
         missing = set(fault.reasons) - result.reasons.keys()
         assert not missing, f"coverage tells {dict(result.reasons)}"
     except BaseException as error:
@@ -38,8 +41,8 @@ async def try_fault(fault: Fault, bench: Bench) -> None:
         raise
 
 
-async def finish(name: str, bench: Bench) -> Account:
-    """Stop the collectors in good order, account for every row, and add the line to the table.
+async def finish(name: str, bench: Bench, note: Callable[[Line], None]) -> Account:
+    """Stop the collectors in good order, account for every row, and note the line of the table.
 
     Raises:
         AssertionError: something was lost or stored twice, or coverage or memory is not as it must be.
@@ -48,7 +51,7 @@ async def finish(name: str, bench: Bench) -> Account:
     await bench.stop()
     result = await trio.to_thread.run_sync(account, bench.database_url, bench.log, bench.exemptions)
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(result.reasons.items()))
-    LINES.append(
+    note(
         Line(
             name,
             bench.log.count(),

@@ -4,20 +4,18 @@ import re
 from decimal import Decimal, InvalidOperation
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.errors import MalformedMessage
 from collector.kraken.digits import MAX_DECIMALS, MAX_LENGTH, plain_digits
 
-unhurried = settings(deadline=None)  # whatever else the machine does, no example fails by its time
 PLAIN = re.compile(rb"[0-9]+(\.[0-9]+)?")
 numbers = st.builds(
     lambda units, places: Decimal(units).scaleb(-places), st.integers(0, 10**19), st.integers(0, MAX_DECIMALS)
 )
 
 
-@unhurried
 @given(numbers)
 def test_plain_number_keeps_every_digit(number: Decimal) -> None:
     """Prevents a lost trailing zero, which would break the checksum of every book."""
@@ -26,7 +24,6 @@ def test_plain_number_keeps_every_digit(number: Decimal) -> None:
     assert plain_digits(b'"' + digits + b'"') == digits
 
 
-@unhurried
 @given(numbers, st.sampled_from("eE"))
 def test_exponent_becomes_the_same_number_in_plain_notation(number: Decimal, letter: str) -> None:
     """Prevents `1E-8` from reaching the checksum or JSONB as it is, or as another number."""
@@ -83,7 +80,6 @@ def test_what_is_no_price_is_refused(token: bytes) -> None:
         plain_digits(token)
 
 
-@unhurried
 @given(st.one_of(st.binary(max_size=60), st.text('0123456789.eE+-"', max_size=60).map(str.encode)))
 def test_anything_is_either_refused_or_a_bounded_plain_number(token: bytes) -> None:
     """Prevents a token that raises something unforeseen, or comes out as text that PostgreSQL does not take."""

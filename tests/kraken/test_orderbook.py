@@ -5,13 +5,12 @@ from decimal import Decimal
 from typing import TypeAlias
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.errors import MalformedMessage
 from collector.kraken.orderbook import Level, OrderBook, parse_level
 
-unhurried = settings(deadline=None)  # whatever else the machine does, no example fails by its time
 Entry: TypeAlias = tuple[str, str]  # price and size as text
 
 # The example of Kraken's checksum guide for the v2 WebSocket.
@@ -146,7 +145,6 @@ def test_levels_that_cannot_be(price: str, size: str) -> None:
         parse_level(price.encode(), size.encode())
 
 
-@unhurried
 @given(st.integers(1, 10**20), st.integers(0, 18), st.integers(0, 10**20), st.integers(0, 25), st.booleans())
 def test_any_level_keeps_its_digits(units: int, places: int, size_units: int, size_places: int, quoted: bool) -> None:
     """Prevents the quick way of reading a level from disagreeing with the plain one."""
@@ -196,7 +194,6 @@ class NaiveSide:
         return [self.sizes[price] for price in sorted(self.sizes, key=lambda price: price * self.sign)]
 
 
-@unhurried
 @given(messages, st.integers(1, 4))
 def test_book_equals_a_naive_model(stream: list[tuple[list[Entry], list[Entry]]], depth: int) -> None:
     """Prevents any order of insertions, removals, repeats and cuts from bringing the sorted keys out of step."""
@@ -215,7 +212,6 @@ def test_book_equals_a_naive_model(stream: list[tuple[list[Entry], list[Entry]]]
         assert book.is_crossed() == (both and max(bids.sizes) >= min(asks.sizes))
 
 
-@unhurried
 @given(messages, st.integers(1, 4))
 def test_last_word_on_each_price_is_the_book(stream: list[tuple[list[Entry], list[Entry]]], depth: int) -> None:
     """Prevents rows from which plain SQL rebuilds another book: size 0 and evicted are gone, the last word counts."""

@@ -3,12 +3,10 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.kraken.pairs import BOOK_DEPTHS, nearest_symbols, parse_pairs, parse_patterns, v2_symbol
-
-unhurried = settings(deadline=None)  # whatever else the machine does, no example fails by its time
 
 
 @pytest.mark.parametrize(
@@ -48,7 +46,6 @@ def test_what_names_no_pair_is_refused_by_its_name(name: str) -> None:
         parse_pairs(f"ETH/EUR,{name}")
 
 
-@unhurried
 @given(st.lists(st.from_regex(r"[A-Z0-9]{2,5}/[A-Z]{3,4}", fullmatch=True), min_size=1, max_size=8))
 def test_parsing_again_changes_nothing(names: list[str]) -> None:
     """Prevents settings that read differently the second time."""

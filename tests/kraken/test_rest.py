@@ -10,14 +10,13 @@ from pathlib import Path
 import httpx2
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.errors import RestError
 from collector.kraken import rest
 from collector.kraken.rest import RestTrade, fetch, fetch_symbols, parse_result, parse_symbols, parse_trades
 
-unhurried = settings(deadline=None)  # whatever else the machine does, no example fails by its time
 ROW = '["30243.40000","0.34507674",1688669597.8277369,"b","m","",61044952]'
 PAGE = f'{{"error":[],"result":{{"XXBTZUSD":[{ROW}],"last":"1688671969993150842"}}}}'
 
@@ -125,7 +124,6 @@ def test_pairs_without_a_wsname_are_left_out() -> None:
     assert parse_symbols(body) == ["BTC/USD", "DOGE/BTC"]
 
 
-@unhurried
 @given(st.one_of(st.binary(), st.builds(lambda at, junk: PAGE.encode()[:at] + junk, st.integers(0, 130), st.binary())))
 @pytest.mark.parametrize("parse", [parse_result, parse_trades, parse_symbols])
 def test_any_body_is_read_or_refused(parse: object, body: bytes) -> None:

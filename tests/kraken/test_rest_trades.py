@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.errors import RestError, UnknownPair
@@ -34,7 +34,6 @@ from collector.kraken.simulator.simulation import SimulatedSource, Simulation, s
 from collector.records import Trade
 
 PAIR_WITH_FEW_DECIMALS, PAIR_WITH_MANY = "BTC/USD", "DOGE/USD"
-unhurried = settings(deadline=None)
 
 
 @asynccontextmanager
@@ -65,7 +64,6 @@ def test_zeros_are_cut_to_the_decimals_of_the_pair(digits: bytes, decimals: int,
     assert with_decimals(digits, decimals) == expected
 
 
-@unhurried
 @given(st.decimals(0, 10**9, allow_nan=False, places=9), st.integers(0, 18))
 def test_cutting_zeros_never_changes_the_number(number: Decimal, decimals: int) -> None:
     """Prevents a price from losing a digit that is none of the padding."""

@@ -148,7 +148,7 @@ def test_set_back_before_the_first_segment(connection: Connection, migrated_url:
 steps = st.lists(st.tuples(*[st.tuples(st.integers(0, 3), st.booleans())] * len(PAIRS)), min_size=3, max_size=7)
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps, data=st.data())
 def test_anything_may_be_lost(
     steps: list,

@@ -11,7 +11,7 @@ from collector.storage.copy_text import BOOK_COLUMNS, TRADE_COLUMNS, book_line, 
 # All that PostgreSQL's TEXT can hold: no NUL, and no half of a surrogate pair. What COPY treats as special is frequent.
 TEXTS = st.text(st.sampled_from("\\\t\n\r\v\b\f.N 'x\"/") | st.characters(exclude_characters="\0", codec="utf-8"))
 DIGITS = st.from_regex(r"(0|[1-9][0-9]{0,20})(\.[0-9]{1,18})?", fullmatch=True)
-REPEATED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+REPEATED = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def copied(url: str, table: str, columns: str, lines: bytes, query: str) -> list[tuple]:

@@ -75,7 +75,7 @@ def one_run(draw: st.DrawFn) -> Run:
     return Run(start, start + draw(st.integers(0, 15)), draw(st.sampled_from(["checksum", "closed_1012", None])))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     runs=st.lists(one_run(), max_size=8),
     kept_from=st.none() | st.integers(0, 60),

@@ -21,9 +21,7 @@ from collector.storage.missing_trades import (
 
 PAIR = "BTC/USD"
 START = datetime.fromisoformat("2026-08-24T12:00:00.345678")  # UTC without zone, like the column
-with_one_database = settings(
-    deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+with_one_database = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

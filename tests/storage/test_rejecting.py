@@ -38,7 +38,7 @@ def segment(book: list[BookRow], trades: list[Trade]) -> Segment:
     return Segment(HEADER, [b"".join(lines[:3]), b"".join(lines[3:])], [b"".join(more)], [], 0)
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(bad_book=st.sets(st.integers(0, 11)), bad_trades=st.sets(st.integers(0, 11)))
 def test_each_rejected_row_is_found(
     bad_book: set[int],

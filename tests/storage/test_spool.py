@@ -83,7 +83,7 @@ def test_last_chain_is_remembered(is_sealed: bool, tmp_path: Path) -> None:
             assert spool.last_chain == 7000
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kept=st.integers(0, len(LAST_BLOCKS)))
 def test_torn_tail_after_a_power_cut(kept: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Prevents a half-written end from costing what stands before it, and from stopping the next start."""
@@ -105,7 +105,7 @@ def test_torn_tail_after_a_power_cut(kept: int, tmp_path_factory: pytest.TempPat
     assert [log["event"] for log in logs] == (["segment_torn"] if segment.torn else [])
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(min_size=1, max_size=200))
 def test_damaged_segment_is_moved_aside(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Prevents a segment without a readable header from holding up those behind it, or from being deleted."""

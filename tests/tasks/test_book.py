@@ -114,7 +114,7 @@ async def test_batches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(len(batch) for batch in task.given()) <= 2 * (1 + 10)
 
 
-@hypothesis_settings(max_examples=25, deadline=None)
+@hypothesis_settings(max_examples=25)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=20))
 async def test_rows_do_not_depend_on_the_batches(sizes: list[int]) -> None:
     """Prevents the way in which events happen to gather from changing, repeating or reordering a row."""

@@ -53,7 +53,7 @@ def follow(simulated: Market, depths: tuple[int, ...], steps: int, precision: in
         assert book.best("asks") == true_levels(simulated.book.asks, depth, precision)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(seed=SEEDS, eager=st.booleans())
 def test_shallow_books_are_followed_exactly(seed: int, eager: bool) -> None:
     """A client at depth 10, 25 or 100 loses the market's book, so that tests against the server fail for no reason."""
@@ -66,7 +66,7 @@ def test_every_depth_is_followed_over_thousands_of_messages(depth: int) -> None:
     follow(market(depths=[depth]), (depth,), steps=4000, precision=1, eager=False)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     seed=SEEDS,
     levels=st.integers(1, 60),
@@ -162,7 +162,7 @@ def test_the_trade_snapshot_is_the_last_fifty() -> None:
     assert [row["trade_id"] for row in rows] == list(range(HISTORY_TRADES - 49, HISTORY_TRADES + 1))
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(seed=SEEDS, cuts=st.lists(st.integers(1, 10**10), max_size=5))
 def test_a_seed_gives_the_same_bytes_however_time_passes(seed: int, cuts: list[int]) -> None:
     """A failure that was seen once cannot be made to happen again."""
