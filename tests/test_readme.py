@@ -5,6 +5,7 @@ import shlex
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import psycopg
 import pytest
@@ -21,8 +22,11 @@ from collector.storage.shipping import prepare
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text()
-BOOK, VOLUME, WATCHED, MISSING, GRANTS = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
+PAST, SPREAD, VOLUME, IMBALANCE, SLIPPAGE, WATCHED, MISSING, BOOK, GRANTS = re.findall(
+    r"```sql\n(.*?)```", README, re.DOTALL
+)
 ONE_SECOND = timedelta(seconds=1)
+LARGEST_PICTURE = 250_000  # bytes
 
 
 def default_of(field: FieldInfo) -> str:
@@ -54,6 +58,38 @@ def test_variables_that_do_nothing_yet_are_marked_so() -> None:
     sources = "\n".join(path.read_text() for path in (PROJECT / "collector").rglob("*.py"))
     unused = {name.upper() for name in Settings.model_fields if not re.search(rf"(settings|self)\.{name}\b", sources)}
     assert marked == unused
+
+
+def test_every_picture_is_there_light_and_whole() -> None:
+    """Prevents a picture that does not show, is slow to load, or asks another host for a font."""
+    pictures = {name: PROJECT / name for name in re.findall(r"!\[.+?\]\((.+?)\)", README)}
+    assert {picture.stat().st_size < LARGEST_PICTURE for picture in pictures.values()} == {True}
+    drawn = pictures["scripts/pictures/status.svg"].read_text()
+    assert re.findall(r"\w+://[^\"]+", drawn) == ["http://www.w3.org/2000/svg"]
+    assert ET.fromstring(drawn).tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_links_within_lead_somewhere() -> None:
+    """Prevents a link to a section that has been renamed, or to a file that has gone."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", README, flags=re.DOTALL), re.MULTILINE)
+    anchors = {"#" + re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    targets = [target for target in re.findall(r"\]\((.+?)\)", README) if "://" not in target]
+    assert not [target for target in targets if target not in anchors and not (PROJECT / target).is_file()]
+
+
+def test_every_script_to_run_is_told_of() -> None:
+    """Prevents a script that nobody can find."""
+    scripts = {path.name for path in (PROJECT / "scripts").glob("*.sh")} - {"environment.sh"}
+    assert scripts == {name for name in scripts if f"scripts/{name}" in README.partition("## Development")[2]}
+
+
+def test_every_table_is_told_of(connection: psycopg.Connection) -> None:
+    """Prevents a table in somebody's database that nothing explains."""
+    tables = connection.execute(
+        "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p', 'v') AND NOT relispartition"
+        " AND relnamespace = 'public'::regnamespace"
+    ).fetchall()
+    assert not [name for (name,) in tables if f"`{name}`" not in README]
 
 
 def test_every_script_that_is_named_exists() -> None:
@@ -138,6 +174,51 @@ def test_book_query_rebuilds_the_book(connection: psycopg.Connection) -> None:
         (1, Decimal(1), Decimal("10.0"), Decimal("12.0"), Decimal(1), Decimal("2.0")),
         (2, Decimal(4), Decimal("9.0"), Decimal("13.0"), Decimal(3), Decimal("4.0")),
     ]
+
+
+@pytest.fixture
+def watched_book(connection: psycopg.Connection) -> None:
+    """A book of BTC/USD that was watched from five minutes ago on, until half a minute ago."""
+    put_row(connection, 1, 0, 300, type="snapshot", bids="[[99, 6], [98, 2]]", asks="[[100, 1], [101, 0.5], [103, 4]]")
+    put_row(connection, 1, 1, 150, bids="[[99.5, 1]]")
+    connection.execute(
+        "INSERT INTO kraken_coverage SELECT pair, 'book', chain, event_time, %s, 1, 2, NULL, NULL, gen_random_uuid()"
+        " FROM kraken_orderbook WHERE seq = 0",
+        [now() - 30 * ONE_SECOND],
+    )
+
+
+@pytest.mark.usefixtures("watched_book")
+def test_past_query_shows_the_book(connection: psycopg.Connection) -> None:
+    """Prevents a first query that is an error."""
+    assert [row[1] for row in connection.execute(PAST)] == [
+        Decimal(price) for price in ("99.5", "99", "98", "100", "101", "103")
+    ]
+
+
+@pytest.mark.usefixtures("watched_book")
+def test_spread_query_leaves_out_what_nobody_watched(connection: psycopg.Connection) -> None:
+    """Prevents an error, or a spread that is none, where the minutes asked for include a gap."""
+    spreads = [spread for _, spread in connection.execute(SPREAD)]
+    assert set(spreads) == {Decimal(1), Decimal("0.5")}
+    assert spreads == sorted(spreads, reverse=True)
+    assert len(spreads) == 5
+
+
+@pytest.mark.usefixtures("watched_book")
+def test_imbalance_query_weighs_both_sides(connection: psycopg.Connection) -> None:
+    """Prevents a sign or a share that is wrong."""
+    assert connection.execute(IMBALANCE).fetchall() == [(Decimal(9), Decimal("5.5"), Decimal("0.2414"))]
+
+
+@pytest.mark.usefixtures("watched_book")
+def test_slippage_query_takes_level_after_level(connection: psycopg.Connection) -> None:
+    """Prevents a level that is taken whole where a part of it is enough, and a size that was not to be had."""
+    assert connection.execute(SLIPPAGE).fetchall() == [
+        (Decimal(2), Decimal(100), Decimal(101), Decimal("100.00"))  # 1 at 100, 0.5 at 101, 0.5 at 103
+    ]
+    bought = connection.execute(SLIPPAGE.replace("2 - better", "9 - better").replace("better < 2", "better < 9"))
+    assert bought.fetchone() == (Decimal("5.5"), Decimal(100), Decimal("102.27272727"), Decimal("227.27"))
 
 
 def test_volume_query_adds_up_by_side(connection: psycopg.Connection) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from collecting import collecting, count, open_kraken, open_market, settings_for, wait_until
+from collecting import DEADLINE, collecting, count, open_kraken, open_market, settings_for, wait_until
 from conftest import new_database
 from embedded import EmbeddedPostgres
 from replaying import open_replay
@@ -52,8 +52,8 @@ async def test_collecting_from_a_replay_stores_the_same_rows(
             trades = count(first, watched)
             settings = settings_for(kraken, second, tmp_path / "second", pairs=PAIRS)
             async with collecting(settings) as collector:
-                await wait_until(lambda: count(second, FROM_KRAKEN) >= rows)
-                await wait_until(lambda: count(second, watched) >= trades)
+                await wait_until(lambda: count(second, FROM_KRAKEN) >= rows, 4 * DEADLINE)
+                await wait_until(lambda: count(second, watched) >= trades, 4 * DEADLINE)
         assert collector.statistics.connections == 2
         assert not collector.statistics.desyncs
         lowest = {trade.pair: trade.trade_id for trade in reversed(stored_trades(second))}
