@@ -20,9 +20,9 @@ if ! .venv/bin/python tests/browser.py; then
 fi
 
 if [ $# = 0 ]; then
-  # Twice as many processes as the usual two cores, since tests mostly wait. The faults keep both cores busy by
+  # As many processes as the usual two cores: more end sooner, but starve each other. The faults keep both busy by
   # themselves, and hold bounds of time: beside other tests they fail.
-  .venv/bin/python -m pytest --numprocesses 4 --ignore tests/faults
+  .venv/bin/python -m pytest --numprocesses 2 --ignore tests/faults
   set -- tests/faults
 fi
 exec .venv/bin/python -m pytest "$@"
