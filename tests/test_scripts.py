@@ -149,7 +149,7 @@ def test_check_fails_for_a_vulnerability_and_not_for_a_missing_line(
 @pytest.mark.parametrize("can_install", [True, False])
 def test_missing_browser_is_installed_or_told(newcomer: Path, can_install: bool) -> None:
     """Prevents the dashboard's tests from failing one by one where there is no browser, with no word of what to do."""
-    tested = '"-m pytest --numprocesses 4 --ignore tests/faults") echo tested ;; *tests/faults) echo faults ;;'
+    tested = '"-m pytest --numprocesses 2 --ignore tests/faults") echo tested ;; *tests/faults) echo faults ;;'
     answer = f'case "$*" in *browser.py) exit 1 ;; {tested} *) exec {sys.executable} "$@" ;; esac'
     programs = {
         ".venv/bin/python": answer,
