@@ -45,8 +45,7 @@ async def audit_books(
     """Audit every book that is held, each `AUDIT_INTERVAL`, for ever."""
     while True:
         await trio.sleep(settings.audit_interval)
-        await trio.sleep(attempts.budget.wait(trio.current_time()))
-        attempts.budget.spend(trio.current_time())
+        await attempts.take_turn()
         try:
             async with open_connection(settings.kraken_ws_url) as websocket:
                 auditor = _Auditor(websocket)

@@ -37,17 +37,15 @@ async def follow_instruments(
     attempts: Attempts,
 ) -> None:
     """Keep `wanted` to the pairs that the settings ask for and the exchange lists, for ever."""
-    listing = Listing()
+    listing, decoder = Listing(), Decoder(lambda: datetime.now(UTC))
     backoff = attempts.new_backoff()
     while True:
-        await trio.sleep(attempts.budget.wait(trio.current_time()))
-        started = trio.current_time()
-        attempts.budget.spend(started)
+        started = await attempts.take_turn()
         try:
             async with open_connection(settings.kraken_ws_url) as websocket:
                 await websocket.send_message(subscribe_instruments())
                 while True:
-                    for message in await _next_messages(websocket):
+                    for message in await _next_messages(websocket, decoder):
                         changed = listing.take(message)
                         _doubt(changed, current_books(), doubts)
                         _announce(wanted, settings.selection.wanted(listing.pairs))
@@ -80,7 +78,7 @@ def _decimals(instrument: Instrument) -> tuple[int, int]:
     return instrument.price_precision, instrument.qty_precision
 
 
-async def _next_messages(websocket: WebSocketConnection) -> list[InstrumentMessage]:
+async def _next_messages(websocket: WebSocketConnection, decoder: Decoder) -> list[InstrumentMessage]:
     """The instruments of the next frames.
 
     Raises:
@@ -93,7 +91,7 @@ async def _next_messages(websocket: WebSocketConnection) -> list[InstrumentMessa
             frames = await receive_messages(websocket)
     except trio.TooSlowError:
         raise FeedError("silent", f"no frame for {SILENCE:g} s") from None
-    for message in chain.from_iterable(map(Decoder(lambda: datetime.now(UTC)).decode, frames)):
+    for message in chain.from_iterable(map(decoder.decode, frames)):
         match message:
             case InstrumentMessage():
                 messages.append(message)

@@ -51,6 +51,13 @@ class Attempts:
             self._backoffs[socket] = self.new_backoff()
         return self._backoffs[socket]
 
+    async def take_turn(self) -> float:
+        """Wait until one more attempt is allowed, and spend it; return when that was (monotonic seconds)."""
+        await trio.sleep(self.budget.wait(trio.current_time()))
+        now = trio.current_time()
+        self.budget.spend(now)
+        return now
+
     def new_backoff(self) -> Backoff:
         """A backoff between connections."""
         return Backoff(BACKOFF_BASE, BACKOFF_CAP, STABLE_AFTER, self.choose)
@@ -69,9 +76,7 @@ async def run_socket(
     while True:
         with share.subscriptions() as wanted:
             await wanted.wait_value(bool)
-        await trio.sleep(attempts.budget.wait(trio.current_time()))
-        started = trio.current_time()
-        attempts.budget.spend(started)
+        started = await attempts.take_turn()
         number = next(attempts.numbers)
         connection = _Connection(number, settings, share, events, statistics)
         try:
